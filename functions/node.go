@@ -1,0 +1,128 @@
+package functions
+
+import "time"
+
+// NodeInfo is what a node says of itself.
+type NodeInfo struct {
+	ID       NodeID            `json:"id"`
+	Boot     string            `json:"boot"` // new for each life of the agent that could not adopt its containers
+	Version  string            `json:"version"`
+	Driver   string            `json:"driver"`           // docker, fake
+	Engine   string            `json:"engine,omitempty"` // what the driver found, for people
+	Labels   map[string]string `json:"labels,omitempty"`
+	Capacity Resources         `json:"capacity"`
+	GPUs     []GPUInfo         `json:"gpus,omitempty"`
+	Ready    bool              `json:"ready"`            // takes new tasks
+	Reason   string            `json:"reason,omitempty"` // why not ready
+	DiskFree Bytes             `json:"disk_free,omitempty"`
+}
+
+// GPUState is the health of one device.
+type GPUState string
+
+const (
+	GPUFree        GPUState = "free"
+	GPULeased      GPUState = "leased"
+	GPUQuarantined GPUState = "quarantined" // not offered until Until
+)
+
+// GPUInfo is one device of a node.
+type GPUInfo struct {
+	UUID     string    `json:"uuid"`
+	Index    int       `json:"index"`
+	Model    string    `json:"model,omitempty"`
+	Memory   Bytes     `json:"memory,omitempty"`
+	Assumed  bool      `json:"assumed,omitempty"` // claimed by configuration, seen by no probe
+	State    GPUState  `json:"state"`
+	Reason   string    `json:"reason,omitempty"` // why it is quarantined
+	Until    time.Time `json:"until,omitzero"`   // when a quarantined device is tried again
+	LeasedBy TaskID    `json:"leased_by,omitempty"`
+}
+
+// Heartbeat is a node's report, once a second and whenever its state changes.
+type Heartbeat struct {
+	Node    NodeInfo  `json:"node"`
+	Running []Running `json:"running"` // every attempt it holds, ended but not yet logged ones too
+	At      time.Time `json:"at"`
+}
+
+// Running is one attempt that a node holds.
+type Running struct {
+	Task    TaskID `json:"task"`
+	Attempt int    `json:"attempt"`
+	Epoch   uint64 `json:"epoch"`
+	Phase   Phase  `json:"phase,omitempty"`
+}
+
+// Assignment is a leader's order to run one attempt.
+type Assignment struct {
+	Epoch    uint64   `json:"epoch"`
+	Attempt  int      `json:"attempt"`
+	Boot     string   `json:"boot"`
+	Device   Device   `json:"device"`
+	GPUs     []string `json:"gpus,omitempty"`
+	Task     Task     `json:"task"`
+	Function Function `json:"function"`
+}
+
+// Kill is an order to stop one attempt.
+type Kill struct {
+	Task    TaskID `json:"task"`
+	Attempt int    `json:"attempt"`
+	Why     Class  `json:"why"`
+}
+
+// Progress is a live report on a running attempt. It is never stored and cannot
+// change a task's state.
+type Progress struct {
+	Task     TaskID    `json:"task"`
+	Attempt  int       `json:"attempt"`
+	Phase    Phase     `json:"phase"`
+	Fraction float64   `json:"fraction,omitempty"` // 0 to 1
+	Stage    string    `json:"stage,omitempty"`
+	Message  string    `json:"message,omitempty"`
+	At       time.Time `json:"at"`
+}
+
+// LogLine is one line that a container wrote.
+type LogLine struct {
+	Task    TaskID    `json:"task"`
+	Attempt int       `json:"attempt"`
+	N       int64     `json:"n"`      // line number in the attempt, from 1
+	Stream  string    `json:"stream"` // stdout, stderr, system
+	Time    time.Time `json:"time"`
+	Text    string    `json:"text"`
+}
+
+// Waiting explains why a task is not running yet.
+type Waiting struct {
+	Code   WaitCode `json:"code"`
+	Reason string   `json:"reason"`          // one sentence for a person
+	Ahead  int      `json:"ahead,omitempty"` // tasks that go first
+}
+
+// WaitCode is the machine-readable form of a wait.
+type WaitCode string
+
+const (
+	WaitUpload      WaitCode = "awaiting_upload"
+	WaitNoNode      WaitCode = "no_node"     // no node is ready
+	WaitNoGPUNode   WaitCode = "no_gpu_node" // no node offers a GPU at all
+	WaitGPUBusy     WaitCode = "gpu_busy"    // every GPU is leased or quarantined
+	WaitRoom        WaitCode = "no_room"     // nodes are ready and full
+	WaitTooBig      WaitCode = "too_big"     // fits on no node, even empty
+	WaitConcurrency WaitCode = "concurrency" // the function's own cap
+	WaitDelay       WaitCode = "delay"       // not before a set time
+	WaitTurn        WaitCode = "turn"        // others go first
+	WaitNoLeader    WaitCode = "no_leader"   // no scheduler leads
+	WaitFunction    WaitCode = "no_function" // the version is not known here yet
+)
+
+// NodeStatus is a node as the servers see it.
+type NodeStatus struct {
+	NodeInfo
+	LastSeen time.Time `json:"last_seen"`
+	Alive    bool      `json:"alive"` // heard within the last seconds
+	Free     Resources `json:"free"`
+	Running  []Running `json:"running"`
+}

@@ -1,0 +1,136 @@
+package runtime
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"github.com/spillway/spillway/functions"
+)
+
+// ID names a container within one driver.
+type ID string
+
+// Driver runs containers on this machine. Its methods may be called from many
+// goroutines. Errors are of package functions' classes: ErrNotFound for an image
+// or container that is not there, ErrUnavailable when the engine does not answer.
+// A failed Create or Start returns a *LaunchError with the engine's own words.
+type Driver interface {
+	// Name is the driver's name: docker, containerd, oci, fake.
+	Name() string
+	// Probe reports in one line what the engine is, or why it cannot be used.
+	Probe(ctx context.Context) (string, error)
+	// Pull makes the image present. An image already present is not pulled again.
+	Pull(ctx context.Context, image string) error
+	// Create prepares a container and starts nothing. A name that exists already
+	// is ErrConflict.
+	Create(ctx context.Context, spec Spec) (ID, error)
+	// Start runs it, feeds it stdin up to its end, and copies its output to the
+	// streams until it exits, whatever becomes of ctx. A start that fails, or
+	// that ctx ends, leaves a container that Remove removes; an engine may still
+	// start it late, which is why callers fence by attempt and remove it.
+	Start(ctx context.Context, id ID, io Streams) error
+	// Attach replays the output of a container from its beginning and follows it
+	// until it exits, like Start does.
+	Attach(ctx context.Context, id ID, io Streams) error
+	// Wait blocks until the container has exited and its output is copied.
+	Wait(ctx context.Context, id ID) (Exit, error)
+	// Stop asks (SIGTERM), then kills after grace. A grace of zero kills at once.
+	// It returns when the container has exited. Stopping what is gone succeeds.
+	Stop(ctx context.Context, id ID, grace time.Duration) error
+	// Remove deletes every trace, killing it if it runs. Removing what is gone succeeds.
+	Remove(ctx context.Context, id ID) error
+	// List returns every container that carries all these labels, running or not.
+	List(ctx context.Context, labels map[string]string) ([]Info, error)
+	// Usage returns what the container uses now.
+	Usage(ctx context.Context, id ID) (Usage, error)
+}
+
+// Spec is one container. Zero values mean the hardened default.
+type Spec struct {
+	Name       string // unique on the node
+	Image      string
+	Entrypoint []string // nil keeps the image's
+	Command    []string // nil keeps the image's
+	Env        []string // K=V; wins over the image's
+	User       string   // uid:gid
+	Mounts     []Mount
+	Tmpfs      []Tmpfs
+	MilliCPU   int64
+	Memory     functions.Bytes // swap is not added
+	Pids       int64
+	FileSize   functions.Bytes // largest single file it may write; 0 = no limit
+	LogSize    functions.Bytes // most the engine keeps of its output for Attach
+	Network    functions.Network
+	GPUs       []string // device ids as the engine takes them; empty = a CPU container
+	Labels     map[string]string
+}
+
+// Mount binds an absolute host path. Tmpfs is memory-backed room.
+type (
+	Mount struct {
+		Source, Target string
+		ReadOnly       bool
+	}
+	Tmpfs struct {
+		Target string
+		Size   functions.Bytes
+	}
+)
+
+// Streams are the ends of a container's standard streams. A nil writer discards.
+type Streams struct {
+	Stdin  []byte
+	Stdout io.Writer
+	Stderr io.Writer
+}
+
+// Exit is how a container ended.
+type Exit struct {
+	Code       int
+	OOMKilled  bool // by the kernel, for its memory limit
+	StartedAt  time.Time
+	FinishedAt time.Time
+}
+
+// Info is one container in a list.
+type Info struct {
+	ID     ID
+	Name   string
+	Labels map[string]string
+	State  ContainerState
+}
+
+// ContainerState is where a container stands.
+type ContainerState string
+
+const (
+	Created ContainerState = "created" // never started, or its start failed
+	Up      ContainerState = "up"
+	Exited  ContainerState = "exited"
+)
+
+// Usage is what a container uses.
+type Usage struct {
+	Memory     functions.Bytes
+	PeakMemory functions.Bytes // 0 = the engine does not say
+}
+
+// LaunchError is a Create or Start that the engine refused.
+type LaunchError struct {
+	Stage   string // create, start
+	Message string // the engine's own words; Classify reads them
+	Hung    bool   // no answer before the deadline; the engine may still start it
+	Err     error
+}
+
+func (e *LaunchError) Error() string { return e.Stage + " container: " + e.Message }
+func (e *LaunchError) Unwrap() error { return e.Err }
+
+// Labels that every container of ours carries.
+const (
+	LabelNode    = "spillway.node"
+	LabelTask    = "spillway.task"
+	LabelAttempt = "spillway.attempt"
+	LabelEpoch   = "spillway.epoch"
+)
