@@ -1,0 +1,129 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+	"github.com/vbauerster/mpb/v8"
+	"github.com/vbauerster/mpb/v8/decor"
+
+	"github.com/spillway/spillway/functions"
+)
+
+func uploadCommand(app App, f *flags) *cobra.Command {
+	var fn, device, event string
+	var noWait bool
+	cmd := &cobra.Command{
+		Use:   "upload FILE --function NAME",
+		Short: "Upload a file by presigned URL and run a function on it",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := newClient(app, f)
+			if err != nil {
+				return err
+			}
+			file, err := os.Open(args[0])
+			if err != nil {
+				return err
+			}
+			defer file.Close()
+			sum, size, err := hashFile(file)
+			if err != nil {
+				return fmt.Errorf("read %s: %w", args[0], err)
+			}
+			ask := map[string]any{
+				"function": fn, "name": filepath.Base(args[0]), "size": size,
+				"content_type": contentType(args[0]), "sha256": sum,
+			}
+			if device != "" {
+				ask["device"] = device
+			}
+			if event != "" {
+				ask["event"] = json.RawMessage(event)
+			}
+			raw, err := c.call(cmd.Context(), http.MethodPost, "/v1/uploads", ask)
+			if err != nil {
+				return err
+			}
+			var session struct {
+				ID     functions.TaskID           `json:"id"`
+				Upload functions.PresignedRequest `json:"upload"`
+			}
+			if err := decode(raw, &session); err != nil {
+				return err
+			}
+			if err := put(cmd.Context(), app, f, session.Upload, file, size); err != nil {
+				return fmt.Errorf("upload %s: %w", args[0], err)
+			}
+			if _, err := c.call(cmd.Context(), http.MethodPost, "/v1/uploads/"+string(session.ID)+"/complete", nil); err != nil {
+				return err
+			}
+			return showTask(cmd.Context(), app, f, c, string(session.ID), !noWait)
+		},
+	}
+	fl := cmd.Flags()
+	fl.StringVar(&fn, "function", "", "function to run")
+	fl.StringVar(&device, "device", "", "required, preferred, auto or never")
+	fl.StringVarP(&event, "data", "d", "", "JSON event given beside the file")
+	fl.BoolVar(&noWait, "no-wait", false, "do not wait for the task")
+	_ = cmd.MarkFlagRequired("function")
+	return cmd
+}
+
+// hashFile returns the SHA-256 and size of f and rewinds it: the store checks
+// the sum, so a damaged upload is refused instead of processed.
+func hashFile(f *os.File) (sum string, size int64, err error) {
+	h := sha256.New()
+	if size, err = io.Copy(h, f); err != nil {
+		return "", 0, err
+	}
+	if _, err = f.Seek(0, io.SeekStart); err != nil {
+		return "", 0, err
+	}
+	return hex.EncodeToString(h.Sum(nil)), size, nil
+}
+
+// put sends the file straight to the object store, with a bar on a terminal.
+func put(ctx context.Context, app App, f *flags, to functions.PresignedRequest, file io.Reader, size int64) error {
+	body := file
+	if size == 0 {
+		body = http.NoBody
+	}
+	if terminal(app.Err) && !quiet(f.output) {
+		bars := mpb.NewWithContext(ctx, mpb.WithOutput(app.Err))
+		bar := bars.AddBar(size,
+			mpb.PrependDecorators(decor.CountersKibiByte("% .1f / % .1f")),
+			mpb.AppendDecorators(decor.Percentage(), decor.EwmaSpeed(decor.SizeB1024(0), "  % .1f", 30), decor.OnComplete(decor.EwmaETA(decor.ET_STYLE_GO, 30), "")))
+		proxy := bar.ProxyReader(file)
+		body = proxy
+		defer bars.Wait()
+		defer bar.Abort(false)
+	}
+	req, err := http.NewRequestWithContext(ctx, to.Method, to.URL, body)
+	if err != nil {
+		return err
+	}
+	req.ContentLength = size
+	for k, v := range to.Headers {
+		req.Header.Set(k, v)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return fmt.Errorf("%w: %w; is the public store endpoint reachable from here?", errUnreachable, err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode >= 300 {
+		b, _ := io.ReadAll(io.LimitReader(resp.Body, 4<<10))
+		return fmt.Errorf("the store answered %s: %s", resp.Status, bytes.TrimSpace(b))
+	}
+	return nil
+}

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/spillway/spillway/"
+
+// allowed is the import policy: for each package of ours, the packages of ours
+// and the outside libraries that it may import. It is a statement of policy; do
+// not change it to make a build pass. A name that ends in /... allows what is
+// below it too.
+var allowed = map[string][]string{
+	"functions":                   {},
+	"functions/spec":              {"functions", "go.yaml.in/yaml/v3"},
+	"functions/tasklog":           {"functions", "github.com/nats-io/..."},
+	"functions/taskdb":            {"functions", "modernc.org/sqlite/..."},
+	"functions/objects":           {"functions", "github.com/minio/minio-go/...", "golang.org/x/sync/..."},
+	"functions/objects/embedded":  {"functions", "github.com/versity/versitygw/...", "github.com/gofiber/fiber/...", "golang.org/x/sys/...", "github.com/aws/aws-sdk-go-v2/service/s3/..."},
+	"functions/objects/miniotest": {"functions", "functions/objects"},
+	"functions/catalog/task":      {},
+	"functions/catalog/...":       {"functions/catalog/task", "golang.org/x/image/...", "golang.org/x/net/...", "golang.org/x/text/..."},
+
+	"gateway":         {"functions", "gateway/content", "gateway/intake", "github.com/gorilla/mux", "github.com/prometheus/...", "github.com/felixge/httpsnoop"},
+	"gateway/content": {"functions", "github.com/gabriel-vasile/mimetype"},
+	"gateway/intake":  {"functions", "gateway/content", "github.com/google/uuid"},
+	"gateway/seed":    {"functions", "gateway/content", "gateway/intake"},
+	"gateway/ingest":  {"functions", "gateway/content", "gateway/intake"},
+
+	"scheduler": {"functions"},
+
+	"runtime":                   {"functions"},
+	"runtime/runtimetest":       {"functions", "runtime"},
+	"runtime/docker":            {"functions", "runtime", "github.com/docker/...", "github.com/containerd/errdefs", "github.com/opencontainers/..."},
+	"runtime/docker/dockertest": {"functions", "runtime", "runtime/runtimetest"},
+	"runtime/gpu":               {"functions"},
+	"runtime/node":              {"functions", "runtime", "runtime/gpu", "golang.org/x/sync/...", "golang.org/x/sys/..."},
+
+	"images": {"functions", "github.com/google/go-containerregistry/..."},
+
+	"cmd/spillway":     {"..."},
+	"cmd/spillway/cli": {"functions", "github.com/spf13/cobra", "charm.land/lipgloss/...", "github.com/vbauerster/mpb/...", "go.yaml.in/yaml/v3"},
+
+	// What runs the built program from outside may use any client library.
+	"e2e/...": {"functions", "functions/objects/miniotest", "runtime/docker/dockertest", "outside"},
+}
+
+type listed struct {
+	ImportPath string
+	Standard   bool
+	Imports    []string
+}
+
+func TestImports(t *testing.T) {
+	out, err := exec.Command("go", "list", "-json=ImportPath,Standard,Imports", "../../...").Output()
+	if err != nil {
+		t.Fatalf("list packages: %v", err)
+	}
+	seen := map[string]bool{}
+	dec := json.NewDecoder(strings.NewReader(string(out)))
+	for {
+		var p listed
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		name := strings.TrimPrefix(p.ImportPath, module)
+		rule, key := ruleFor(name)
+		if rule == nil {
+			t.Errorf("%s has no row in the import table", name)
+			continue
+		}
+		seen[key] = true
+		for _, imp := range p.Imports {
+			if !permitted(rule, imp) {
+				t.Errorf("%s must not import %s", name, imp)
+			}
+		}
+	}
+	for key := range allowed {
+		if !seen[key] {
+			t.Errorf("the import table has a row for %s, which does not exist", key)
+		}
+	}
+}
+
+// ruleFor returns the row of a package: its own, or the nearest with /... .
+func ruleFor(name string) ([]string, string) {
+	if r, ok := allowed[name]; ok {
+		return r, name
+	}
+	for dir := name; dir != "."; dir = path.Dir(dir) {
+		if r, ok := allowed[dir+"/..."]; ok {
+			return r, dir + "/..."
+		}
+	}
+	return nil, ""
+}
+
+func permitted(rule []string, imp string) bool {
+	ours, isOurs := strings.CutPrefix(imp, module)
+	first, _, _ := strings.Cut(imp, "/")
+	if !isOurs && !strings.Contains(first, ".") {
+		return true // the standard library
+	}
+	if !isOurs {
+		ours = imp
+	}
+	return slices.ContainsFunc(rule, func(r string) bool {
+		switch {
+		case r == "...":
+			return true
+		case r == "outside":
+			return !isOurs
+		}
+		if base, ok := strings.CutSuffix(r, "/..."); ok {
+			return ours == base || strings.HasPrefix(ours, base+"/")
+		}
+		return ours == r
+	})
+}
+
+// TestVocabularyIsPure makes a mistake in the table itself visible: the package
+// at the bottom may name no other.
+func TestVocabularyIsPure(t *testing.T) {
+	if permitted(allowed["functions"], "github.com/google/uuid") || permitted(allowed["functions"], module+"runtime") {
+		t.Error("functions must import the standard library only")
+	}
+	for _, pair := range [][2]string{{"gateway", "scheduler"}, {"scheduler", "runtime"}, {"images", "runtime"}, {"runtime/node", "gateway"}} {
+		if permitted(allowed[pair[0]], module+pair[1]) {
+			t.Errorf("%s must not import %s", pair[0], pair[1])
+		}
+	}
+}
