@@ -1,0 +1,55 @@
+# Spillway. `make help` lists the targets.
+SHELL := /bin/bash
+export CGO_ENABLED = 0
+STORE ?= embedded
+GOFLAGS_BUILD = -trimpath -ldflags "-s -w"
+
+help: ## list the targets
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+build: ## build bin/spillway
+	go build $(GOFLAGS_BUILD) -o bin/spillway ./cmd/spillway
+
+images: build setup ## build the function images and load them into Docker
+	./images/build.sh
+
+minio: ## build the MinIO server, once, into .cache (for STORE=minio and tests)
+	./deploy/minio/build.sh
+
+setup: ## install and start what is missing (says what)
+	@./deploy/setup.sh
+
+demo: images ## the whole main job on this machine, then stop; STORE=minio runs it on MinIO
+	@$(if $(filter minio,$(STORE)),./deploy/minio/build.sh,:)
+	go run ./e2e/demo -store $(STORE)
+
+up: images ## the demo's set-up, kept serving until Ctrl-C
+	@$(if $(filter minio,$(STORE)),./deploy/minio/build.sh,:)
+	go run ./e2e/demo -store $(STORE) -keep
+
+check: ## format, vet, import policy
+	@bad=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$bad" ] || { echo "gofmt needed: $$bad"; exit 1; }
+	go vet ./...
+	go test -run 'TestImports|TestVocabulary' ./cmd/spillway
+
+race: ## unit tests under the race detector
+	CGO_ENABLED=1 go test -race -short -timeout 15m $(RACE_PACKAGES)
+
+RACE_PACKAGES = ./functions ./functions/taskdb ./functions/tasklog ./gateway/... ./scheduler ./runtime ./runtime/gpu ./runtime/node ./images ./cmd/...
+
+test: ## everything CI runs
+	@./deploy/setup.sh test
+	$(MAKE) check images minio race
+	SPILLWAY_REQUIRE_DOCKER=1 REQUIRE_MINIO=1 go test -timeout 30m -p 2 ./...
+
+bench: images ## benchmarks; figures, not gates
+	go test -run '^$$' -bench . -benchtime 2s ./functions/... ./scheduler ./gateway ./runtime/...
+	go run ./e2e/bench
+
+chaos: images ## long kill -9 run; SEED=n replays one
+	go test -count 1 -timeout 60m -run TestKill ./e2e -args -kills 200 $(if $(SEED),-seed $(SEED))
+
+clean: ## remove what was built
+	rm -rf bin build
+
+.PHONY: help build images minio setup demo up check race test bench chaos clean

@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# Makes sure that this machine has what building and testing needs, and says
+# what it installs. Installing needs Debian or Ubuntu and root; anywhere else it
+# names what is missing and stops.
+set -euo pipefail
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+
+apt_ready=
+install() {
+	if ! command -v apt-get >/dev/null || [ "$(id -u)" != 0 ]; then
+		say "missing: $*. Install it, or run this as root on Debian or Ubuntu."
+		exit 1
+	fi
+	say "installing $* from Debian's packages"
+	if [ -z "$apt_ready" ]; then
+		apt-get update -qq
+		apt_ready=1
+	fi
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+}
+
+need() { # command, package
+	command -v "$1" >/dev/null || install "$2"
+}
+
+if ! command -v go >/dev/null; then
+	say "Go is missing: install Go 1.26 or newer from https://go.dev/dl/"
+	exit 1
+fi
+need git git
+need curl curl
+
+if ! docker info >/dev/null 2>&1; then
+	if ! command -v dockerd >/dev/null; then
+		install docker.io
+	fi
+	if ! docker info >/dev/null 2>&1; then
+		say "starting the Docker Engine"
+		if [ -d /run/systemd/system ]; then
+			systemctl start docker
+		elif [ "$(id -u)" = 0 ]; then
+			nohup dockerd >/var/log/dockerd.log 2>&1 &
+		fi
+		for _ in $(seq 100); do
+			docker info >/dev/null 2>&1 && break
+			sleep 0.3
+		done
+		docker info >/dev/null || { say "the Docker Engine does not start; see /var/log/dockerd.log"; exit 1; }
+	fi
+fi
+
+if [ "${1:-}" = test ]; then
+	need gcc gcc # the race detector needs cgo
+	[ -e /usr/include/stdio.h ] || install libc6-dev
+	need ffmpeg ffmpeg
+	need pdftotext poppler-utils
+	need mkfs.ext4 e2fsprogs
+	need ip iproute2
+fi
