@@ -1,0 +1,190 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	goruntime "runtime"
+	"time"
+
+	"github.com/caarlos0/env/v11"
+	"github.com/spf13/pflag"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/spillway/spillway/functions"
+)
+
+// Config is every setting of every role. Order of precedence: the defaults, the
+// file named by --config, the environment (SPILLWAY_...), the flags.
+type Config struct {
+	Data      string        `yaml:"data" env:"DATA"`             // folder of everything durable; made absolute
+	Listen    string        `yaml:"listen" env:"LISTEN"`         // gateway address
+	PublicURL string        `yaml:"public_url" env:"PUBLIC_URL"` // what clients call the gateway; default from Listen
+	NoAuth    bool          `yaml:"no_auth" env:"NO_AUTH"`       // accept calls without a key; loopback only
+	LogLevel  string        `yaml:"log_level" env:"LOG_LEVEL"`   // debug, info, warn, error
+	ReadyFile string        `yaml:"ready_file" env:"READY_FILE"` // written with the URLs, as JSON, when all is up
+	Store     StoreConfig   `yaml:"store" envPrefix:"STORE_"`
+	Engine    EngineConfig  `yaml:"engine" envPrefix:"ENGINE_"`
+	Node      NodeConfig    `yaml:"node" envPrefix:"NODE_"`
+	Reconcile time.Duration `yaml:"reconcile" env:"RECONCILE"` // how often watched buckets are listed
+}
+
+// StoreConfig is the object store: embedded when Endpoint is empty.
+type StoreConfig struct {
+	Listen       string `yaml:"listen" env:"LISTEN"`     // address of the embedded store
+	Endpoint     string `yaml:"endpoint" env:"ENDPOINT"` // URL of an S3 store
+	Public       string `yaml:"public" env:"PUBLIC"`     // URL that clients use for presigned requests; default Endpoint
+	Region       string `yaml:"region" env:"REGION"`
+	AccessKey    string `yaml:"access_key" env:"ACCESS_KEY"`
+	SecretKey    string `yaml:"-" env:"SECRET_KEY"` // never from the file or a flag
+	WebhookToken string `yaml:"-" env:"WEBHOOK_TOKEN"`
+	WebhookARN   string `yaml:"webhook_arn" env:"WEBHOOK_ARN"` // notification target to set on watched buckets
+}
+
+// EngineConfig is the log: embedded when URL is empty.
+type EngineConfig struct {
+	Listen string `yaml:"listen" env:"LISTEN"` // lets nodes on other machines connect; empty = this process only
+	URL    string `yaml:"url" env:"URL"`
+	Token  string `yaml:"-" env:"TOKEN"`
+}
+
+// NodeConfig is this machine as a worker.
+type NodeConfig struct {
+	ID         string  `yaml:"id" env:"ID"`
+	Runtime    string  `yaml:"runtime" env:"RUNTIME"` // docker or simulated
+	DockerHost string  `yaml:"docker_host" env:"DOCKER_HOST"`
+	AssumeGPU  int     `yaml:"assume_gpu" env:"ASSUME_GPU"` // claim this many GPUs without a probe
+	CPUs       float64 `yaml:"cpus" env:"CPUS"`             // offered to tasks; 0 = all
+	Memory     string  `yaml:"memory" env:"MEMORY"`         // offered to tasks; empty = 80 %
+	MaxTasks   int     `yaml:"max_tasks" env:"MAX_TASKS"`   // containers at once
+}
+
+// Default returns the documented defaults.
+func Default() Config {
+	host, err := os.Hostname()
+	if err != nil || functions.NodeID(host).Validate() != nil {
+		host = "node"
+	}
+	return Config{
+		Data:      "spillway-data",
+		Listen:    "127.0.0.1:8080",
+		LogLevel:  "info",
+		Reconcile: time.Minute,
+		Store:     StoreConfig{Listen: "127.0.0.1:8081", Region: "us-east-1"},
+		Node:      NodeConfig{ID: host, Runtime: "docker", MaxTasks: 8 * goruntime.NumCPU()},
+	}
+}
+
+// bind makes a flag of each setting that is usual on a command line.
+func (c *Config) bind(f *pflag.FlagSet) {
+	f.String("config", "", "YAML file of settings")
+	f.StringVar(&c.Data, "data", c.Data, "folder of everything durable")
+	f.StringVar(&c.Listen, "listen", c.Listen, "gateway address; port 0 picks a free one")
+	f.StringVar(&c.PublicURL, "public-url", c.PublicURL, "what clients call the gateway")
+	f.BoolVar(&c.NoAuth, "no-auth", c.NoAuth, "accept calls without a key (loopback only)")
+	f.StringVar(&c.LogLevel, "log-level", c.LogLevel, "debug, info, warn or error")
+	f.StringVar(&c.ReadyFile, "ready-file", c.ReadyFile, "write the URLs here, as JSON, when all is up")
+	f.DurationVar(&c.Reconcile, "reconcile", c.Reconcile, "how often watched buckets are listed for missed events")
+	f.StringVar(&c.Store.Listen, "store-listen", c.Store.Listen, "address of the embedded object store")
+	f.StringVar(&c.Store.Endpoint, "store-endpoint", c.Store.Endpoint, "URL of an S3 store to use instead of the embedded one")
+	f.StringVar(&c.Store.Public, "store-public", c.Store.Public, "URL of the store for clients, when it differs")
+	f.StringVar(&c.Store.Region, "store-region", c.Store.Region, "region of the store")
+	f.StringVar(&c.Store.AccessKey, "store-access-key", c.Store.AccessKey, "access key of the store; its secret comes from SPILLWAY_STORE_SECRET_KEY")
+	f.StringVar(&c.Store.WebhookARN, "store-webhook-arn", c.Store.WebhookARN, "notification target to set on watched buckets, such as arn:minio:sqs::FAST:webhook")
+	f.StringVar(&c.Engine.Listen, "engine-listen", c.Engine.Listen, "address where nodes on other machines connect")
+	f.StringVar(&c.Engine.URL, "engine-url", c.Engine.URL, "URL of the engine, such as nats://server:4222")
+	f.StringVar(&c.Node.ID, "node-id", c.Node.ID, "name of this node")
+	f.StringVar(&c.Node.Runtime, "runtime", c.Node.Runtime, "what runs containers: docker, or simulated (rehearsal and benchmarks)")
+	f.StringVar(&c.Node.DockerHost, "docker-host", c.Node.DockerHost, "Docker Engine address; default DOCKER_HOST or the local socket")
+	f.IntVar(&c.Node.AssumeGPU, "assume-gpu", c.Node.AssumeGPU, "claim this many GPUs without a probe; launches really ask Docker for them")
+	f.Float64Var(&c.Node.CPUs, "cpus", c.Node.CPUs, "cores offered to tasks; 0 = all")
+	f.StringVar(&c.Node.Memory, "memory", c.Node.Memory, "memory offered to tasks, such as 16GiB; empty = 80 %")
+	f.IntVar(&c.Node.MaxTasks, "max-tasks", c.Node.MaxTasks, "containers at once")
+}
+
+// load fills c by precedence. set holds the flags that were given.
+func (c *Config) load(f *pflag.FlagSet, environ map[string]string) error {
+	given := map[string]string{}
+	f.Visit(func(fl *pflag.Flag) { given[fl.Name] = fl.Value.String() })
+	*c = Default()
+	if path := given["config"]; path != "" {
+		if err := c.readFile(path); err != nil {
+			return err
+		}
+	}
+	if err := env.ParseWithOptions(c, env.Options{Prefix: "SPILLWAY_", Environment: environ}); err != nil {
+		return functions.Invalid("bad_config", "read the environment").WithCause(err)
+	}
+	for name, value := range given {
+		if err := f.Set(name, value); err != nil {
+			return functions.Invalid("bad_flag", "--%s: %v", name, err)
+		}
+	}
+	return c.Validate()
+}
+
+func (c *Config) readFile(path string) error {
+	file, err := os.Open(path)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return functions.Invalid("no_config", "%s does not exist", path)
+		}
+		return fmt.Errorf("read configuration: %w", err)
+	}
+	defer file.Close()
+	dec := yaml.NewDecoder(file)
+	dec.KnownFields(true)
+	if err := dec.Decode(c); err != nil {
+		return functions.Invalid("bad_config", "%s: %v", path, err)
+	}
+	return nil
+}
+
+// Validate refuses contradictions and makes paths absolute: the embedded store
+// changes the process's working folder.
+func (c *Config) Validate() error {
+	bad := func(field, format string, args ...any) error {
+		return functions.Invalid("bad_config", "%s: %s", field, fmt.Sprintf(format, args...)).WithField(field)
+	}
+	for _, p := range []*string{&c.Data, &c.ReadyFile} {
+		if *p == "" {
+			continue
+		}
+		abs, err := filepath.Abs(*p)
+		if err != nil {
+			return bad("data", "%v", err)
+		}
+		*p = abs
+	}
+	host, _, err := net.SplitHostPort(c.Listen)
+	if err != nil {
+		return bad("listen", "%q is not host:port", c.Listen)
+	}
+	if ip := net.ParseIP(host); c.NoAuth && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return bad("no-auth", "%s is reachable from other machines; drop --no-auth, or listen on 127.0.0.1", c.Listen)
+	}
+	if err := functions.NodeID(c.Node.ID).Validate(); err != nil {
+		return bad("node-id", "%v", err)
+	}
+	if r := c.Node.Runtime; r != "docker" && r != "simulated" {
+		return bad("runtime", "%q is not docker or simulated", r)
+	}
+	if c.Node.AssumeGPU < 0 || c.Node.AssumeGPU > 64 {
+		return bad("assume-gpu", "%d is out of range 0 to 64", c.Node.AssumeGPU)
+	}
+	if c.Node.MaxTasks < 1 {
+		return bad("max-tasks", "is under 1")
+	}
+	if c.Node.Memory != "" {
+		if _, err := functions.ParseBytes(c.Node.Memory); err != nil {
+			return bad("memory", "%v", err)
+		}
+	}
+	if c.Store.Endpoint != "" && (c.Store.AccessKey == "" || c.Store.SecretKey == "") {
+		return bad("store-access-key", "an external store needs SPILLWAY_STORE_ACCESS_KEY and SPILLWAY_STORE_SECRET_KEY")
+	}
+	return nil
+}

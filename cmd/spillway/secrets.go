@@ -1,0 +1,75 @@
+package main
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/spillway/spillway/functions"
+)
+
+// secrets are made at the first start and kept, readable by the owner alone.
+type secrets struct {
+	APIKey       string `json:"api_key"`
+	StoreAccess  string `json:"store_access_key"`
+	StoreSecret  string `json:"store_secret_key"`
+	EngineToken  string `json:"engine_token"`
+	WebhookToken string `json:"webhook_token"`
+}
+
+// openData makes the data folder and takes its lock: two processes on one
+// folder would each believe they own its containers.
+func openData(dir string) (release func(), err error) {
+	if err := os.MkdirAll(dir, 0o711); err != nil {
+		return nil, fmt.Errorf("make the data folder: %w", err)
+	}
+	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open the data folder's lock: %w", err)
+	}
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		lock.Close()
+		return nil, functions.Conflict("data_in_use", "%s is in use by another spillway process", dir).
+			WithHint("stop it, or name another folder with --data")
+	}
+	return func() { lock.Close() }, nil
+}
+
+func loadSecrets(dir string) (secrets, error) {
+	path := filepath.Join(dir, "secrets.json")
+	var s secrets
+	b, err := os.ReadFile(path)
+	if err == nil {
+		if err := json.Unmarshal(b, &s); err != nil {
+			return s, fmt.Errorf("read %s: %w", path, err)
+		}
+		return s, nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return s, fmt.Errorf("read the secrets: %w", err)
+	}
+	s = secrets{
+		APIKey:       "spillway_" + rand.Text(),
+		StoreAccess:  "spillway",
+		StoreSecret:  rand.Text(),
+		EngineToken:  rand.Text(),
+		WebhookToken: rand.Text(),
+	}
+	if b, err = json.MarshalIndent(s, "", "  "); err != nil {
+		return s, err
+	}
+	tmp := path + ".new"
+	if err := os.WriteFile(tmp, b, 0o600); err != nil {
+		return s, fmt.Errorf("write the secrets: %w", err)
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		return s, fmt.Errorf("write the secrets: %w", err)
+	}
+	return s, os.WriteFile(filepath.Join(dir, "api-key"), []byte(s.APIKey+"\n"), 0o600)
+}

@@ -1,0 +1,158 @@
+// Package harness starts the built spillway binary as a real process and speaks
+// to it from outside, as its users do. The demo, the end-to-end tests and the
+// benchmarks stand on it.
+package harness
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Config is one `spillway up`.
+type Config struct {
+	Bin   string   // the binary
+	Data  string   // its data folder
+	Args  []string // more flags
+	Env   []string // more environment
+	Log   io.Writer
+	Ports *Ports // nil = free ones
+}
+
+// Ports are fixed so that a restarted process keeps its addresses.
+type Ports struct{ Gateway, Store string }
+
+// URLs is what the process says of itself when it is ready.
+type URLs struct {
+	Gateway string `json:"gateway"`
+	Store   string `json:"store"`
+	APIKey  string `json:"api_key_file"`
+	S3Key   string `json:"store_access_key"`
+	S3Pass  string `json:"store_secret_key"`
+}
+
+// Server is a running process.
+type Server struct {
+	URLs
+	cfg   Config
+	cmd   *exec.Cmd
+	ended chan struct{}
+	err   error // of Wait; read after ended
+}
+
+// FreePorts picks two free loopback addresses.
+func FreePorts() (*Ports, error) {
+	var addrs [2]string
+	for i := range addrs {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, fmt.Errorf("find a free port: %w", err)
+		}
+		addrs[i] = ln.Addr().String()
+		defer ln.Close()
+	}
+	return &Ports{Gateway: addrs[0], Store: addrs[1]}, nil
+}
+
+// Start runs the process and waits until it is ready.
+func Start(ctx context.Context, cfg Config) (*Server, error) {
+	if cfg.Ports == nil {
+		p, err := FreePorts()
+		if err != nil {
+			return nil, err
+		}
+		cfg.Ports = p
+	}
+	s := &Server{cfg: cfg}
+	if err := s.launch(ctx); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Server) launch(ctx context.Context) error {
+	ready := filepath.Join(s.cfg.Data, "ready.json")
+	if err := os.MkdirAll(s.cfg.Data, 0o711); err != nil {
+		return err
+	}
+	if err := os.Remove(ready); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	args := append([]string{"up", "--data", s.cfg.Data, "--listen", s.cfg.Ports.Gateway, "--store-listen", s.cfg.Ports.Store, "--ready-file", ready}, s.cfg.Args...)
+	s.cmd = exec.Command(s.cfg.Bin, args...)
+	s.cmd.Env = append(os.Environ(), s.cfg.Env...)
+	s.cmd.Stdout, s.cmd.Stderr = s.cfg.Log, s.cfg.Log
+	// A test that dies must not leave its server behind.
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := s.cmd.Start(); err != nil {
+		return fmt.Errorf("start %s: %w", s.cfg.Bin, err)
+	}
+	s.ended = make(chan struct{})
+	go func(cmd *exec.Cmd, ended chan struct{}) {
+		s.err = cmd.Wait()
+		close(ended)
+	}(s.cmd, s.ended)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if b, err := os.ReadFile(ready); err == nil {
+			if err := json.Unmarshal(b, &s.URLs); err != nil {
+				return fmt.Errorf("read %s: %w", ready, err)
+			}
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-s.ended:
+			return fmt.Errorf("spillway up ended before it was ready: %v", s.err)
+		case <-ctx.Done():
+			s.Kill()
+			return fmt.Errorf("wait for spillway up: %w", context.Cause(ctx))
+		}
+	}
+}
+
+// Pid is the process's id.
+func (s *Server) Pid() int { return s.cmd.Process.Pid }
+
+// Kill is kill -9. It returns when the process is gone.
+func (s *Server) Kill() {
+	_ = s.cmd.Process.Kill()
+	<-s.ended
+}
+
+// Stop is SIGTERM; it returns the process's own end.
+func (s *Server) Stop(grace time.Duration) error {
+	_ = s.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-s.ended:
+		return s.err
+	case <-time.After(grace):
+		s.Kill()
+		return fmt.Errorf("spillway up did not stop within %s", grace)
+	}
+}
+
+// Restart launches the process again on the same data and ports, after Kill or Stop.
+func (s *Server) Restart(ctx context.Context) error { return s.launch(ctx) }
+
+// CLI runs a client command against the server and returns its output.
+func (s *Server) CLI(ctx context.Context, args ...string) (stdout string, err error) {
+	cmd := exec.CommandContext(ctx, s.cfg.Bin, args...)
+	cmd.Env = append(os.Environ(), "SPILLWAY_URL="+s.Gateway, "SPILLWAY_API_KEY_FILE="+s.APIKey)
+	var out, errOut strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &errOut
+	if err := cmd.Run(); err != nil {
+		return out.String(), fmt.Errorf("spillway %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(errOut.String()))
+	}
+	return out.String(), nil
+}
