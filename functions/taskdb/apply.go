@@ -1,0 +1,132 @@
+package taskdb
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spillway/spillway/functions"
+)
+
+// Apply folds records in log order, in one transaction, and returns what they
+// changed. The events of one log message must come in one call. Records that
+// were applied before are skipped; a hole is an ErrGap error. On any error
+// nothing has been applied. A transaction that has begun is not broken off when
+// ctx ends.
+func (db *DB) Apply(ctx context.Context, records []functions.Record) ([]functions.Change, error) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	db.applying.Lock()
+	defer db.applying.Unlock()
+
+	fresh, err := db.fresh(records)
+	if err != nil || len(fresh) == 0 {
+		return nil, err
+	}
+	b := &batch{
+		epoch: db.Epoch(), counts: functions.Counts{},
+		tasks: make(map[functions.TaskID]*entry, len(fresh)), keys: map[ledgerKey]functions.TaskID{},
+	}
+	work := context.WithoutCancel(ctx)
+	if err := db.fetch(work, b, fresh); err != nil {
+		return nil, fmt.Errorf("load tasks of a batch: %w", translate(err, db.path))
+	}
+	for _, r := range fresh {
+		b.fold(r)
+	}
+	sizes, err := db.w.commit(work, b, db.newSources(b))
+	if err != nil {
+		return nil, fmt.Errorf("write a batch: %w", translate(err, db.path))
+	}
+	db.publish(b, sizes)
+	return b.changes, nil
+}
+
+// fresh returns the records that have not been applied, having checked that
+// they follow the applied ones without a hole.
+func (db *DB) fresh(records []functions.Record) ([]functions.Record, error) {
+	seq, index := db.Applied(), db.index
+	out := make([]functions.Record, 0, len(records))
+	for _, r := range records {
+		switch {
+		case r.Seq < seq, r.Seq == seq && r.Index <= index:
+			continue
+		case r.Index >= maxEvents:
+			return nil, functions.Invalid("bad_log", "log message %d holds more than %d events", r.Seq, maxEvents)
+		case r.Seq == seq && r.Index == index+1, r.Seq == seq+1 && r.Index == 0:
+			seq, index = r.Seq, r.Index
+			out = append(out, r)
+		default:
+			return nil, gap(seq, index, r)
+		}
+	}
+	return out, nil
+}
+
+// fetch puts the tasks and keys that the records name into the batch.
+func (db *DB) fetch(ctx context.Context, b *batch, records []functions.Record) error {
+	var ids [][]byte
+	var keys []ledgerKey
+	asked := make(map[functions.TaskID]bool, len(records))
+	for _, r := range records {
+		e := r.Event
+		if e.Kind == functions.Submit && e.Sub != nil && e.Sub.Key != "" {
+			keys = append(keys, ledgerKey{e.Sub.Function, e.Sub.Key})
+		}
+		id, ok := idBytes(e.Task)
+		if !ok || asked[e.Task] {
+			continue
+		}
+		asked[e.Task] = true
+		if c, ok := db.cache.tasks[e.Task]; ok {
+			cols := columnsOf(&c.task)
+			b.tasks[e.Task] = &entry{task: c.task, n: c.n, stored: &cols}
+			continue
+		}
+		ids = append(ids, id)
+	}
+	if err := db.w.tasks(ctx, ids, b.tasks); err != nil {
+		return err
+	}
+	return db.w.keys(ctx, keys, b.keys)
+}
+
+// newSources are the sources that no task came from before this batch.
+func (db *DB) newSources(b *batch) (out []string) {
+	seen := map[string]bool{}
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	for _, e := range b.dirty {
+		if s := e.task.Source; e.stored == nil && !db.sources[s] && !seen[s] {
+			seen[s] = true
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// publish makes a committed batch visible. sizes are those of the documents of
+// b.dirty.
+func (db *DB) publish(b *batch, sizes []int) {
+	for i, e := range b.dirty {
+		db.cache.put(e.task, e.n, int64(sizes[i]))
+	}
+	db.index = b.index
+	db.void.Add(b.void)
+	db.epoch.Store(b.epoch)
+
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	for name, states := range b.counts {
+		for s, n := range states {
+			add(db.counts, name, s, n)
+		}
+	}
+	for _, e := range b.dirty {
+		if e.stored == nil {
+			db.sources[e.task.Source] = true
+		}
+	}
+	db.applied.Store(b.seq)
+	db.wake(b.seq)
+}
