@@ -57,4 +57,5 @@ if [ "${1:-}" = test ]; then
 	need pdftotext poppler-utils
 	need mkfs.ext4 e2fsprogs
 	need ip iproute2
+	need busybox busybox-static
 fi

@@ -10,9 +10,6 @@ import (
 	"github.com/spillway/spillway/functions"
 )
 
-// shellImage is one of our images that holds a shell.
-const shellImage = "spillway/extract-text:latest"
-
 // shell is a function that runs a script, with more YAML lines.
 func shell(name, script string, more ...string) string {
 	return fmt.Sprintf("name: %s\nimage: %s\nentrypoint: [/bin/sh, -c]\ncommand: [%q]\n%s\n", name, shellImage, script, strings.Join(more, "\n"))
@@ -21,7 +18,7 @@ func shell(name, script string, more ...string) string {
 // TestBadFunctions runs every way in which a function can misbehave. Each gets
 // its class; none is retried on another device; nothing is left behind.
 func TestBadFunctions(t *testing.T) {
-	needDocker(t)
+	needShell(t, "")
 	srv := server(t, "--assume-gpu", "1")
 	for _, c := range []struct {
 		name   string
@@ -78,7 +75,7 @@ func TestBadFunctions(t *testing.T) {
 // functions that would fail on the CPU just the same: the one respawn that
 // follows is for the GPU's cause, and the user's fault then ends the task.
 func TestUserFaultsNeverRespawn(t *testing.T) {
-	needDocker(t)
+	needShell(t, "")
 	srv := server(t)
 	deploySpec(t, srv, shell("exits", "exit 1"))
 	deploySpec(t, srv, "name: noentry\nimage: "+shellImage+"\nentrypoint: [/no/such]\n")

@@ -85,7 +85,7 @@ func sameClass(a, b int) bool {
 
 // TestUploads puts good and odd files through presigned URLs.
 func TestUploads(t *testing.T) {
-	needDocker(t)
+	needShell(t, "")
 	srv := server(t)
 	deploySpec(t, srv, shell("names", "ls /task/in; wc -c < /task/in/*"))
 	ctx, cancel := context.WithTimeoutCause(t.Context(), 3*time.Minute, errors.New("over 3 minutes"))
