@@ -1,0 +1,229 @@
+package images
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/spillway/spillway/functions"
+	"github.com/spillway/spillway/images/debian"
+)
+
+// InputsLabel is on every image that BuildCatalog makes. Its value is a digest
+// of all that went into the image, so that an image need not be made twice.
+const InputsLabel = "io.spillway.inputs"
+
+// recipe is part of the inputs: raise it when the same inputs shall give another image.
+const recipe = "1"
+
+// Engine is where images go. DockerCLI is one.
+type Engine interface {
+	// Has reports whether there is an image of that name and label.
+	Has(ctx context.Context, ref, label, value string) (bool, error)
+	// Load takes in an archive, which write writes.
+	Load(ctx context.Context, write func(io.Writer) error) error
+}
+
+// CatalogConfig says how to build the shipped images.
+type CatalogConfig struct {
+	Bin    string // folder of the static programs, one for each function, named like it
+	Cache  string // folder for package layers, kept between builds
+	Out    string // folder for archives, one for each group; used when Engine is nil
+	Engine Engine // nil means: write archives
+	Log    *slog.Logger
+}
+
+// Built is one shipped image.
+type Built struct {
+	Ref    string        `json:"ref"`
+	Digest string        `json:"digest,omitempty"` // empty when it was there already
+	Fresh  bool          `json:"fresh"`            // made now
+	Took   time.Duration `json:"took"`             // of its group
+}
+
+// BuildCatalog makes the images of the functions that Spillway ships, those
+// whose inputs changed, and loads them into the engine. Groups are made side by
+// side; the error is the first, and what was loaded before it stays.
+func BuildCatalog(ctx context.Context, c CatalogConfig) ([]Built, error) {
+	var (
+		mu    sync.Mutex // guards built
+		built []Built
+	)
+	g, ctx := errgroup.WithContext(ctx)
+	for _, gr := range shipped {
+		g.Go(func() error {
+			b, err := buildGroup(ctx, c, gr)
+			if err != nil {
+				return fmt.Errorf("build the %s images: %w", gr.name, err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			built = append(built, b...)
+			return nil
+		})
+	}
+	return built, g.Wait()
+}
+
+func buildGroup(ctx context.Context, c CatalogConfig, gr group) ([]Built, error) {
+	start := time.Now()
+	inputs := make(map[string]string, len(gr.functions))
+	var built []Built
+	stale := c.Engine == nil
+	for _, fn := range gr.functions {
+		sum, err := inputsOf(filepath.Join(c.Bin, fn), gr.layer)
+		if err != nil {
+			return nil, err
+		}
+		inputs[fn] = sum
+		built = append(built, Built{Ref: ref(fn)})
+		if !stale {
+			has, err := c.Engine.Has(ctx, ref(fn), InputsLabel, sum)
+			if err != nil {
+				return nil, err
+			}
+			stale = !has
+		}
+	}
+	if !stale {
+		return built, nil
+	}
+	lower, err := lowerLayer(ctx, c, gr.layer)
+	if err != nil {
+		return nil, err
+	}
+	byRef := make(map[string]v1.Image, len(gr.functions))
+	for i, fn := range gr.functions {
+		img, err := Build(Config{
+			Ref: ref(fn), Tar: lower,
+			Files:      []File{{Path: "/function", Source: filepath.Join(c.Bin, fn), Mode: 0o755}, passwd, groups},
+			Entrypoint: []string{"/function"},
+			Env:        []string{"PATH=/usr/local/bin:/usr/bin:/bin", "HOME=/tmp"},
+			Labels:     map[string]string{InputsLabel: inputs[fn], "org.opencontainers.image.title": fn},
+		})
+		if err != nil {
+			return nil, fmt.Errorf("build %s: %w", ref(fn), err)
+		}
+		if built[i].Digest, err = Digest(img); err != nil {
+			return nil, err
+		}
+		byRef[ref(fn)], built[i].Fresh = img, true
+	}
+	if err := deliver(ctx, c, gr.name, byRef); err != nil {
+		return nil, err
+	}
+	for i := range built {
+		built[i].Took = time.Since(start)
+	}
+	return built, nil
+}
+
+// passwd and groups give the user of our images a name, for programs that look it up.
+var (
+	passwd = File{Path: "/etc/passwd", Content: []byte("root:x:0:0:root:/root:/sbin/nologin\nfunction:x:65532:65532:function:/tmp:/sbin/nologin\n")}
+	groups = File{Path: "/etc/group", Content: []byte("root:x:0:\nfunction:x:65532:\n")}
+)
+
+// deliver loads the images into the engine, or writes their archive.
+func deliver(ctx context.Context, c CatalogConfig, name string, byRef map[string]v1.Image) error {
+	write := func(w io.Writer) error { return WriteArchives(w, byRef) }
+	if c.Engine != nil {
+		return c.Engine.Load(ctx, write)
+	}
+	return writeFile(filepath.Join(c.Out, name+".tar"), write)
+}
+
+// lowerLayer returns an opener of the package layer, made now unless the cache
+// holds it, and nil when there is none.
+func lowerLayer(ctx context.Context, c CatalogConfig, layer *debian.Config) (func() (io.ReadCloser, error), error) {
+	if layer == nil {
+		return nil, nil
+	}
+	key, err := layerKey(layer)
+	if err != nil {
+		return nil, err
+	}
+	file := filepath.Join(c.Cache, "debian-"+key[:16]+".tar")
+	open := func() (io.ReadCloser, error) { return os.Open(file) }
+	if _, err := os.Stat(file); err == nil {
+		return open, nil
+	}
+	want := *layer
+	want.Log = c.Log
+	err = writeFile(file, func(w io.Writer) error {
+		_, err := debian.WriteLayer(ctx, want, w)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("make the layer of Debian packages: %w", err)
+	}
+	return open, nil
+}
+
+// inputsOf is the digest of all that goes into an image.
+func inputsOf(program string, layer *debian.Config) (string, error) {
+	f, err := os.Open(program)
+	if err != nil {
+		return "", functions.NotFound("no_program", "there is no program %s", program).
+			WithHint("build the programs of functions/catalog first, with CGO_ENABLED=0").WithCause(err)
+	}
+	defer f.Close()
+	key, err := layerKey(layer)
+	if err != nil {
+		return "", err
+	}
+	h := sha256.New()
+	io.WriteString(h, recipe+key)
+	if _, err := io.Copy(h, f); err != nil {
+		return "", fmt.Errorf("read %s: %w", program, err)
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+func layerKey(layer *debian.Config) (string, error) {
+	if layer == nil {
+		return "scratch", nil
+	}
+	want := *layer
+	want.Log = nil
+	body, err := json.Marshal(want)
+	if err != nil {
+		return "", fmt.Errorf("encode the layer's inputs: %w", err)
+	}
+	sum := sha256.Sum256(append(body, recipe...))
+	return hex.EncodeToString(sum[:]), nil
+}
+
+// writeFile writes a file whole or not at all.
+func writeFile(name string, write func(io.Writer) error) (err error) {
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		return fmt.Errorf("make a folder: %w", err)
+	}
+	f, err := os.CreateTemp(filepath.Dir(name), ".part-*")
+	if err != nil {
+		return fmt.Errorf("make a file: %w", err)
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	if err := write(f); err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	if err := os.Chmod(f.Name(), 0o644); err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	return os.Rename(f.Name(), name)
+}
