@@ -170,6 +170,7 @@ func (f *Fake) run(c *container, streams runtime.Streams) error {
 	c.follow(streams)
 	go func() {
 		exit := c.execute(streams.Stdin)
+		c.kill(nil) // nothing runs any more
 		f.mu.Lock()
 		exit.StartedAt, exit.FinishedAt = c.started, time.Now()
 		c.exit = exit

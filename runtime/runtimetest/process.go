@@ -136,7 +136,7 @@ func newContainer(number int, spec runtime.Spec, program Program) *container {
 	c.output.more = sync.NewCond(&c.output.mu)
 	c.process = &Process{
 		Spec: spec, Args: append(append([]string(nil), spec.Entrypoint...), spec.Command...),
-		Stdout: &side{to: &c.output}, Stderr: &side{to: &c.output, err: true},
+		Stdout: &side{to: &c.output, dead: c.alive.Err}, Stderr: &side{to: &c.output, err: true, dead: c.alive.Err},
 		terminated: make(chan struct{}), defaultTo: c.kill,
 	}
 	return c
@@ -205,14 +205,15 @@ type piece struct {
 
 // side is one of the two streams of a container.
 type side struct {
-	to  *transcript
-	err bool
+	to   *transcript
+	err  bool
+	dead func() error // not nil once the container is killed
 }
 
 func (s *side) Write(p []byte) (int, error) {
 	s.to.mu.Lock()
 	defer s.to.mu.Unlock()
-	if s.to.closed {
+	if s.to.closed || s.dead() != nil {
 		return 0, io.ErrClosedPipe
 	}
 	s.to.pieces = append(s.to.pieces, piece{bytes.Clone(p), s.err})

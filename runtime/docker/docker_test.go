@@ -1,0 +1,111 @@
+package docker
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/spillway/spillway/functions"
+	"github.com/spillway/spillway/runtime"
+	"github.com/spillway/spillway/runtime/runtimetest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// engine returns a driver on this machine's engine with the test image loaded.
+func engine(t testing.TB) (*Driver, string) {
+	t.Helper()
+	d, err := New(Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close() })
+	what, err := d.Probe(t.Context())
+	if err != nil {
+		if os.Getenv("SPILLWAY_REQUIRE_DOCKER") != "" {
+			t.Fatalf("no Docker engine, and SPILLWAY_REQUIRE_DOCKER is set: %v", err)
+		}
+		t.Skipf("SKIPPED: no Docker engine here (%v)", err)
+	}
+	t.Log(what)
+	image, archive := runtimetest.BoxImage(t)
+	if err := d.Load(t.Context(), bytes.NewReader(archive)); err != nil {
+		t.Fatalf("load the test image: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := d.RemoveImage(context.WithoutCancel(t.Context()), image); err != nil {
+			t.Errorf("remove the test image: %v", err)
+		}
+	})
+	return d, image
+}
+
+func TestConformance(t *testing.T) {
+	runtimetest.TestDriver(t, func(t *testing.T) runtimetest.Subject {
+		d, image := engine(t)
+		return runtimetest.Subject{Driver: d, Image: image}
+	})
+}
+
+func TestNobodyListens(t *testing.T) {
+	d, err := New(Config{Host: "unix://" + filepath.Join(t.TempDir(), "none.sock")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	ctx := t.Context()
+	_, probe := d.Probe(ctx)
+	_, create := d.Create(ctx, runtime.Spec{Image: "a"})
+	_, list := d.List(ctx, nil)
+	for name, err := range map[string]error{
+		"Probe": probe, "Create": create, "List": list,
+		"Pull": d.Pull(ctx, "a"), "Start": d.Start(ctx, "a", runtime.Streams{}), "Remove": d.Remove(ctx, "a"),
+		"Stop": d.Stop(ctx, "a", 0), "Attach": d.Attach(ctx, "a", runtime.Streams{}),
+	} {
+		if !errors.Is(err, functions.ErrUnavailable) {
+			t.Errorf("%s: %v, want unavailable", name, err)
+		}
+	}
+	var launch *runtime.LaunchError
+	if !errors.As(create, &launch) {
+		t.Fatalf("Create: %v, want a LaunchError", create)
+	}
+	for _, gpu := range []bool{true, false} {
+		if class := runtime.ClassifyLaunch(launch.Message, launch.Hung, gpu); class != functions.Infra {
+			t.Errorf("class of %q with gpu=%v: %s, want %s", launch.Message, gpu, class, functions.Infra)
+		}
+	}
+	short, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+	defer cancel()
+	if _, err := d.Wait(short, "a"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Wait: %v, want it to wait until its context ends", err)
+	}
+}
+
+func TestBadAddress(t *testing.T) {
+	if _, err := New(Config{Host: "nonsense"}); !errors.Is(err, functions.ErrInvalid) {
+		t.Errorf("New: %v, want invalid", err)
+	}
+}
+
+func TestPullNamesTheImage(t *testing.T) {
+	d, _ := engine(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	err := d.Pull(ctx, "127.0.0.1:1/spillway/none:none")
+	if !errors.Is(err, functions.ErrUnavailable) && !errors.Is(err, functions.ErrNotFound) {
+		t.Errorf("Pull: %v, want unavailable or not found", err)
+	}
+	if err == nil || !bytes.Contains([]byte(err.Error()), []byte("127.0.0.1:1/spillway/none:none")) {
+		t.Errorf("Pull: %v, want it to name the image", err)
+	}
+	if err := d.Pull(ctx, "Not A Name"); !errors.Is(err, functions.ErrInvalid) {
+		t.Errorf("Pull of a name that is none: %v, want invalid", err)
+	}
+}

@@ -1,0 +1,177 @@
+package docker
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types"
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/pkg/stdcopy"
+
+	"github.com/spillway/spillway/runtime"
+)
+
+// The pauses between two questions to an engine that does not answer.
+const (
+	firstPause   = 50 * time.Millisecond
+	longestPause = 2 * time.Second
+)
+
+// output is one copying of a container's output. It ends with the container,
+// or by stop.
+type output struct {
+	cancel context.CancelFunc
+	done   chan struct{} // closed when everything is copied
+}
+
+func (o *output) stop() {
+	o.cancel()
+	<-o.done
+}
+
+// attach opens the container's streams. The client cannot break off a request
+// of this kind, so a stuck engine is left to a goroutine that ends with it.
+func (d *Driver) attach(ctx context.Context, id runtime.ID) (*types.HijackedResponse, error) {
+	type answer struct {
+		conn types.HijackedResponse
+		err  error
+	}
+	opened := make(chan answer, 1)
+	go func() {
+		conn, err := d.engine.ContainerAttach(ctx, string(id), container.AttachOptions{Stream: true, Stdin: true, Stdout: true, Stderr: true})
+		opened <- answer{conn, err}
+	}()
+	select {
+	case a := <-opened:
+		if a.err != nil {
+			return nil, a.err
+		}
+		return &a.conn, nil
+	case <-ctx.Done():
+		go func() {
+			if a := <-opened; a.err == nil {
+				a.conn.Close()
+			}
+		}()
+		return nil, ctx.Err()
+	}
+}
+
+// follow copies a container's output in the background: from conn, which was
+// attached before the start, or from the engine's log when conn is nil. It goes
+// on when ctx ends, because the container does.
+func (d *Driver) follow(ctx context.Context, id runtime.ID, conn *types.HijackedResponse, streams runtime.Streams) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	out := &output{cancel: cancel, done: make(chan struct{})}
+	d.mu.Lock()
+	d.outputs[id] = append(d.outputs[id], out)
+	d.mu.Unlock()
+	go func() {
+		defer close(out.done)
+		defer cancel()
+		stdout, stderr := &tap{to: streams.Stdout}, &tap{to: streams.Stderr}
+		if conn != nil && d.copyAttached(ctx, id, conn, streams.Stdin, stdout, stderr) {
+			return
+		}
+		d.copyLogged(ctx, id, stdout, stderr)
+	}()
+}
+
+// settleTime is how long after the end of its streams a container may take to
+// be seen as exited. One that takes longer has closed its streams by itself.
+const settleTime = 2 * time.Second
+
+// copyAttached feeds stdin and copies the attached streams to their end. It
+// reports whether that was all: when the engine went away, it was not.
+func (d *Driver) copyAttached(ctx context.Context, id runtime.ID, conn *types.HijackedResponse, stdin []byte, stdout, stderr *tap) bool {
+	fed := make(chan struct{})
+	go func() {
+		defer close(fed)
+		if len(stdin) > 0 {
+			conn.Conn.Write(stdin) // a container that does not read it has its reasons
+		}
+		conn.CloseWrite()
+	}()
+	unblock := context.AfterFunc(ctx, conn.Close)
+	defer unblock()
+	_, err := stdcopy.StdCopy(stdout, stderr, conn.Reader)
+	conn.Close()
+	<-fed
+	if ctx.Err() != nil {
+		return true
+	}
+	settled, cancel := context.WithTimeout(ctx, settleTime)
+	defer cancel()
+	_, gone := d.wait(settled, id)
+	return err == nil && gone == nil || errdefs.IsNotFound(gone)
+}
+
+// copyLogged copies what the engine's log has and the taps have not, until the
+// container has exited.
+func (d *Driver) copyLogged(ctx context.Context, id runtime.ID, stdout, stderr *tap) {
+	for pause := firstPause; ; pause = min(2*pause, longestPause) {
+		stdout.rewind()
+		stderr.rewind()
+		logs, err := d.engine.ContainerLogs(ctx, string(id), container.LogsOptions{ShowStdout: true, ShowStderr: true, Follow: true})
+		if err == nil {
+			_, err = stdcopy.StdCopy(stdout, stderr, logs)
+			logs.Close()
+			if err == nil {
+				_, err = d.wait(ctx, id)
+			}
+		}
+		if err == nil || errdefs.IsNotFound(err) || !sleep(ctx, pause) {
+			return
+		}
+	}
+}
+
+// forget stops the copying for a container that is gone.
+func (d *Driver) forget(id runtime.ID) {
+	d.mu.Lock()
+	outs := d.outputs[id]
+	delete(d.outputs, id)
+	d.mu.Unlock()
+	for _, out := range outs {
+		out.stop()
+	}
+}
+
+// tap passes a stream on and remembers how far it came, so that a replay from
+// the beginning passes on nothing twice. A writer that is nil or fails gets
+// nothing more; the stream flows on, or the container would block.
+type tap struct {
+	to     io.Writer
+	at     int64 // of the replay
+	passed int64
+}
+
+func (t *tap) rewind() { t.at = 0 }
+
+func (t *tap) Write(p []byte) (int, error) {
+	old := min(max(t.passed-t.at, 0), int64(len(p)))
+	t.at += int64(len(p))
+	if fresh := p[old:]; len(fresh) > 0 {
+		t.passed = t.at
+		if t.to != nil {
+			if _, err := t.to.Write(fresh); err != nil {
+				t.to = nil
+			}
+		}
+	}
+	return len(p), nil
+}
+
+// sleep waits, or reports false when ctx ends first.
+func sleep(ctx context.Context, pause time.Duration) bool {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

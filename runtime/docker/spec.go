@@ -1,0 +1,130 @@
+package docker
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/mount"
+
+	"github.com/spillway/spillway/functions"
+	"github.com/spillway/spillway/runtime"
+)
+
+// What a container gets when its spec says nothing.
+const (
+	defaultUser             = "65534:65534" // nobody
+	defaultMilliCPU         = 1000
+	defaultMemory           = 512 * functions.MiB
+	defaultPids       int64 = 256
+	defaultLogSize          = 8 * functions.MiB
+	smallestLogSize         = 64 * functions.KiB
+	defaultTmpfs            = 64 * functions.MiB
+	nanoCPUPerMilli         = 1_000_000
+	logFiles                = 2 // a full one is kept while the next fills, so that half always remains
+	tmpfsFixedOptions       = "rw,exec,nosuid,nodev,mode=1777,size="
+	noGPU                   = "void" // the toolkit's word for none, whatever the image asks for
+	envVisible              = "NVIDIA_VISIBLE_DEVICES"
+	envCUDAVisible          = "CUDA_VISIBLE_DEVICES"
+	envCUDAOrder            = "CUDA_DEVICE_ORDER"
+	noNewPrivileges         = "no-new-privileges"
+	networkNone             = "none"
+	networkBridge           = "bridge"
+)
+
+// gpuCapabilities are the driver's parts that a GPU container gets. Without
+// video, NVENC's and NVDEC's libraries are not mounted.
+var gpuCapabilities = []string{"gpu", "compute", "utility", "video"}
+
+// translate turns a spec into what the engine takes. It does no I/O.
+func translate(s runtime.Spec) (*container.Config, *container.HostConfig) {
+	yes := true
+	pids := or(s.Pids, defaultPids)
+	memory := int64(or(s.Memory, defaultMemory))
+	config := &container.Config{
+		Image:        s.Image,
+		Entrypoint:   s.Entrypoint,
+		Cmd:          s.Command,
+		Env:          environment(s),
+		User:         or(s.User, defaultUser),
+		AttachStdin:  true,
+		AttachStdout: true,
+		AttachStderr: true,
+		OpenStdin:    true,
+		StdinOnce:    true,
+		StopSignal:   "SIGTERM",
+		Healthcheck:  &container.HealthConfig{Test: []string{"NONE"}},
+		Labels:       s.Labels,
+	}
+	host := &container.HostConfig{
+		NetworkMode:    networkNone,
+		IpcMode:        container.IPCModePrivate,
+		CapDrop:        []string{"ALL"},
+		SecurityOpt:    []string{noNewPrivileges},
+		ReadonlyRootfs: true,
+		Init:           &yes,
+		LogConfig:      logging(s.LogSize),
+		RestartPolicy:  container.RestartPolicy{Name: container.RestartPolicyDisabled},
+		Resources: container.Resources{
+			Memory:     memory,
+			MemorySwap: memory,
+			NanoCPUs:   or(s.MilliCPU, defaultMilliCPU) * nanoCPUPerMilli,
+			PidsLimit:  &pids,
+			Ulimits:    []*container.Ulimit{{Name: "core"}},
+		},
+	}
+	if s.Network == functions.NetworkEgress {
+		host.NetworkMode = networkBridge
+	}
+	if s.FileSize > 0 {
+		host.Ulimits = append(host.Ulimits, &container.Ulimit{Name: "fsize", Soft: int64(s.FileSize), Hard: int64(s.FileSize)})
+	}
+	if len(s.GPUs) > 0 {
+		// One request with every id: of two requests the last alone would count.
+		// Never a count: it always means the first devices.
+		host.DeviceRequests = []container.DeviceRequest{{DeviceIDs: s.GPUs, Capabilities: [][]string{gpuCapabilities}}}
+	}
+	for _, m := range s.Mounts {
+		host.Mounts = append(host.Mounts, mount.Mount{Type: mount.TypeBind, Source: m.Source, Target: m.Target, ReadOnly: m.ReadOnly})
+	}
+	for _, t := range s.Tmpfs {
+		if host.Tmpfs == nil {
+			host.Tmpfs = make(map[string]string, len(s.Tmpfs))
+		}
+		host.Tmpfs[t.Target] = tmpfsFixedOptions + strconv.FormatInt(int64(or(t.Size, defaultTmpfs)), 10)
+	}
+	return config, host
+}
+
+// environment is the spec's, less what decides which GPUs are seen, plus what
+// decides it here: on a host whose default runtime is NVIDIA's, an image could
+// otherwise give itself every GPU.
+func environment(s runtime.Spec) []string {
+	env := slices.DeleteFunc(slices.Clone(s.Env), func(kv string) bool {
+		name, _, _ := strings.Cut(kv, "=")
+		return strings.HasPrefix(name, "NVIDIA_") || name == envCUDAVisible || name == envCUDAOrder
+	})
+	if len(s.GPUs) > 0 {
+		// The engine adds the visible devices itself, after these.
+		return append(env, envCUDAOrder+"=PCI_BUS_ID")
+	}
+	return append(env, envVisible+"="+noGPU, envCUDAVisible+"=")
+}
+
+func logging(size functions.Bytes) container.LogConfig {
+	size = max(or(size, defaultLogSize), smallestLogSize)
+	return container.LogConfig{Type: "json-file", Config: map[string]string{
+		"max-size": strconv.FormatInt(int64(size/logFiles/functions.KiB), 10) + "k",
+		"max-file": strconv.Itoa(logFiles),
+	}}
+}
+
+// or returns v, or def when v is zero.
+func or[T comparable](v, def T) T {
+	var zero T
+	if v == zero {
+		return def
+	}
+	return v
+}

@@ -1,0 +1,184 @@
+package runtimetest
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/spillway/spillway/functions"
+	"github.com/spillway/spillway/runtime"
+)
+
+// Subject is a driver under test.
+type Subject struct {
+	Driver runtime.Driver
+	Image  string // present, and made by BoxImage or running Box
+	// Simulated means that no kernel stands behind the driver: what only a
+	// kernel can enforce is not tested.
+	Simulated bool
+}
+
+// TestDriver holds a driver to the contract of package runtime. The subtests are
+// the contract's sentences. open is called once.
+func TestDriver(t *testing.T, open func(t *testing.T) Subject) {
+	s := open(t)
+	for _, c := range []struct {
+		sentence string
+		test     func(*testing.T, *bench)
+		kernel   bool
+	}{
+		{"an exit is a result, not an error", testExit, false},
+		{"output is complete when Wait returns", testOutput, false},
+		{"stdin reaches its end", testStdin, false},
+		{"attach replays from the beginning and follows", testAttach, false},
+		{"the context bounds the request, never the container", testContext, false},
+		{"a cancelled start leaves nothing behind", testCancelledStart, false},
+		{"stop asks, then kills after grace", testStop, false},
+		{"stopping and removing what is gone succeeds", testGone, false},
+		{"removing kills what runs", testRemoveRunning, false},
+		{"list shows stopped ones and labels come back", testList, false},
+		{"a name that exists already is a conflict", testConflict, false},
+		{"a missing image is not found, and named", testMissingImage, false},
+		{"an entrypoint that is not there is the user's fault", testBadEntry, false},
+		{"a signal is 128 and its number", testSignal, false},
+		{"waiting for what never started is a conflict", testNeverStarted, false},
+		{"the spec's environment wins over the image's", testEnv, false},
+		{"mounts are read-only or writable as asked", testMounts, false},
+		{"the memory limit kills, and is told apart", testMemory, false},
+		{"usage tells what a container takes", testUsage, false},
+		{"many launches at once leave nothing", testMany, false},
+		{"the process has no rights, no network and no writable root", testHardened, true},
+		{"the number of processes is limited", testPids, true},
+		{"the size of a file is limited", testFileSize, true},
+		{"a tmpfs has the size that was asked", testTmpfs, true},
+		{"a CPU container sees no GPU, whatever its image asks", testNoGPU, true},
+	} {
+		t.Run(c.sentence, func(t *testing.T) {
+			if c.kernel && s.Simulated {
+				t.Skip("only a kernel can enforce this")
+			}
+			b := &bench{Subject: s, label: strings.ToLower(rand.Text())}
+			t.Cleanup(func() { b.sweep(t) })
+			c.test(t, b)
+		})
+	}
+}
+
+// bench is what one subtest works with; its label is on all its containers.
+type bench struct {
+	Subject
+	label string
+}
+
+// within bounds one subtest; a driver that blocks fails it instead of hanging it.
+func within(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func (b *bench) spec(args ...string) runtime.Spec {
+	return runtime.Spec{
+		Image: b.Image, Command: args, Memory: 64 * functions.MiB, Pids: 64,
+		Labels: map[string]string{"spillway.test": b.label, runtime.LabelTask: "t-1"},
+	}
+}
+
+func (b *bench) create(t *testing.T, spec runtime.Spec) runtime.ID {
+	t.Helper()
+	id, err := b.Driver.Create(within(t), spec)
+	if err != nil {
+		t.Fatalf("Create(%v): %v", spec.Command, err)
+	}
+	return id
+}
+
+// start runs a container that was just made and returns where its output goes.
+func (b *bench) start(t *testing.T, spec runtime.Spec, stdin string) (runtime.ID, *pane, *pane) {
+	t.Helper()
+	id := b.create(t, spec)
+	var stdout, stderr pane
+	if err := b.Driver.Start(within(t), id, runtime.Streams{Stdin: []byte(stdin), Stdout: &stdout, Stderr: &stderr}); err != nil {
+		t.Fatalf("Start(%v): %v", spec.Command, err)
+	}
+	return id, &stdout, &stderr
+}
+
+func (b *bench) wait(t *testing.T, id runtime.ID) runtime.Exit {
+	t.Helper()
+	exit, err := b.Driver.Wait(within(t), id)
+	if err != nil {
+		t.Fatalf("Wait: %v", err)
+	}
+	return exit
+}
+
+// run takes a container from its beginning to its end.
+func (b *bench) run(t *testing.T, spec runtime.Spec) (exit runtime.Exit, stdout, stderr string) {
+	t.Helper()
+	id, out, errs := b.start(t, spec, "")
+	exit = b.wait(t, id)
+	return exit, out.String(), errs.String()
+}
+
+func (b *bench) list(t *testing.T) []runtime.Info {
+	t.Helper()
+	infos, err := b.Driver.List(within(t), map[string]string{"spillway.test": b.label})
+	if err != nil {
+		t.Fatalf("List: %v", err)
+	}
+	return infos
+}
+
+func (b *bench) remove(t *testing.T, id runtime.ID) {
+	t.Helper()
+	if err := b.Driver.Remove(within(t), id); err != nil {
+		t.Fatalf("Remove: %v", err)
+	}
+}
+
+// sweep removes what a subtest left, which is no failure: a subtest may end early.
+func (b *bench) sweep(t *testing.T) {
+	for _, c := range b.list(t) {
+		b.remove(t, c.ID)
+	}
+	if left := b.list(t); len(left) > 0 {
+		t.Errorf("still there after Remove: %v", left)
+	}
+}
+
+// until waits for a condition that some other goroutine or process brings about.
+func until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for ctx := within(t); !ok(); {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatalf("waited in vain: %s", what)
+		}
+	}
+}
+
+// pane is a writer that can be read while it is written.
+type pane struct {
+	mu   sync.Mutex // guards text
+	text bytes.Buffer
+}
+
+func (p *pane) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.text.Write(b)
+}
+
+func (p *pane) String() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.text.String()
+}
