@@ -24,7 +24,7 @@ func (db *DB) Apply(ctx context.Context, records []functions.Record) ([]function
 		return nil, err
 	}
 	b := &batch{
-		epoch: db.Epoch(), counts: functions.Counts{},
+		epoch: db.Epoch(), groups: groups{},
 		tasks: make(map[functions.TaskID]*entry, len(fresh)), keys: map[ledgerKey]functions.TaskID{},
 	}
 	work := context.WithoutCancel(ctx)
@@ -34,7 +34,7 @@ func (db *DB) Apply(ctx context.Context, records []functions.Record) ([]function
 	for _, r := range fresh {
 		b.fold(r)
 	}
-	sizes, err := db.w.commit(work, b, db.newSources(b))
+	sizes, err := db.w.commit(work, b)
 	if err != nil {
 		return nil, fmt.Errorf("write a batch: %w", translate(err, db.path))
 	}
@@ -91,20 +91,6 @@ func (db *DB) fetch(ctx context.Context, b *batch, records []functions.Record) e
 	return db.w.keys(ctx, keys, b.keys)
 }
 
-// newSources are the sources that no task came from before this batch.
-func (db *DB) newSources(b *batch) (out []string) {
-	seen := map[string]bool{}
-	db.mu.Lock()
-	defer db.mu.Unlock()
-	for _, e := range b.dirty {
-		if s := e.task.Source; e.stored == nil && !db.sources[s] && !seen[s] {
-			seen[s] = true
-			out = append(out, s)
-		}
-	}
-	return out
-}
-
 // publish makes a committed batch visible. sizes are those of the documents of
 // b.dirty.
 func (db *DB) publish(b *batch, sizes []int) {
@@ -117,15 +103,8 @@ func (db *DB) publish(b *batch, sizes []int) {
 
 	db.mu.Lock()
 	defer db.mu.Unlock()
-	for name, states := range b.counts {
-		for s, n := range states {
-			add(db.counts, name, s, n)
-		}
-	}
-	for _, e := range b.dirty {
-		if e.stored == nil {
-			db.sources[e.task.Source] = true
-		}
+	for g, n := range b.groups {
+		db.groups.add(g, n)
 	}
 	db.applied.Store(b.seq)
 	db.wake(b.seq)

@@ -39,8 +39,7 @@ type DB struct {
 	cache    *cache
 
 	mu      sync.Mutex // guards the fields below; never held during I/O
-	counts  functions.Counts
-	sources map[string]bool
+	groups  groups
 	waiters waiters
 }
 
@@ -56,7 +55,7 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 	db := &DB{
 		path: c.Path, log: cmp.Or(c.Log, slog.New(slog.DiscardHandler)),
 		cache:  newCache(int64(cmp.Or(c.CacheBytes, 32*functions.MiB))),
-		counts: functions.Counts{}, sources: map[string]bool{},
+		groups: groups{},
 	}
 	if err := db.open(ctx); err != nil {
 		db.Close()
@@ -124,17 +123,11 @@ func (db *DB) load(ctx context.Context) error {
 	db.epoch.Store(uint64(meta[metaEpoch]))
 	db.index = int(meta[metaIndex])
 
-	for c, err := range query(ctx, db.read, scanCount, `SELECT function, state, tasks FROM counts WHERE tasks <> 0`) {
+	for c, err := range query(ctx, db.read, scanCount, `SELECT function, source, state, tasks FROM counts WHERE tasks <> 0`) {
 		if err != nil {
 			return fmt.Errorf("read counters: %w", translate(err, db.path))
 		}
-		add(db.counts, c.function, c.state, c.tasks)
-	}
-	for s, err := range query(ctx, db.read, func(s scanner) (v string, err error) { return v, s.Scan(&v) }, `SELECT source FROM sources`) {
-		if err != nil {
-			return fmt.Errorf("read sources: %w", translate(err, db.path))
-		}
-		db.sources[s] = true
+		db.groups.add(c.group, c.tasks)
 	}
 	return nil
 }
@@ -160,31 +153,3 @@ func (db *DB) Epoch() uint64 { return db.epoch.Load() }
 
 // VoidEvents is how many events have failed their guard since Open.
 func (db *DB) VoidEvents() uint64 { return db.void.Load() }
-
-// Counts returns how many tasks stand in each state. Zeros are left out.
-func (db *DB) Counts(context.Context) (functions.Counts, error) {
-	db.mu.Lock()
-	defer db.mu.Unlock()
-	out := make(functions.Counts, len(db.counts))
-	for name, states := range db.counts {
-		for s, n := range states {
-			add(out, name, s, n)
-		}
-	}
-	return out, nil
-}
-
-// add keeps only what is not zero.
-func add(c functions.Counts, name functions.Name, s functions.State, n int64) {
-	states := c[name]
-	if states == nil {
-		states = map[functions.State]int64{}
-		c[name] = states
-	}
-	if states[s] += n; states[s] == 0 {
-		delete(states, s)
-	}
-	if len(states) == 0 {
-		delete(c, name)
-	}
-}

@@ -29,7 +29,7 @@ type batch struct {
 	dirty   []*entry // in the order of the first touch
 	newKeys []ledgerKey
 	changes []functions.Change
-	counts  functions.Counts // differences
+	groups  groups // differences
 	void    uint64
 }
 
@@ -90,9 +90,10 @@ func (b *batch) changed(r functions.Record, e *entry, before functions.State) {
 		e.dirty = true
 		b.dirty = append(b.dirty, e)
 	}
-	if before != "" {
-		add(b.counts, e.task.Function, before, -1)
+	g := group{e.task.Function, e.task.Source, e.task.State}
+	b.groups.add(g, 1)
+	if g.state = before; before != "" {
+		b.groups.add(g, -1)
 	}
-	add(b.counts, e.task.Function, e.task.State, 1)
 	b.changes = append(b.changes, functions.Change{Seq: r.Seq, Kind: r.Event.Kind, Before: before, Task: e.task})
 }

@@ -155,46 +155,42 @@ func (db *DB) plan(q functions.TaskQuery) (paths []path, where clause, err error
 	return db.paths(q), where, nil
 }
 
-// few is how many rows a walk may look at without being noticed, about 5 ms.
-const few = 5000
+// A walk that must look at up to few rows, or start in up to manyGroups places,
+// takes about 10 ms.
+const (
+	few        = 3000
+	manyGroups = 1000
+)
 
-func (db *DB) paths(q functions.TaskQuery) (paths []path) {
+// paths takes the groups when they are exact or small, else the index of the
+// rarest filter.
+func (db *DB) paths(q functions.TaskQuery) []path {
+	var byGroup []path
+	var rows int64
 	db.mu.Lock()
-	defer db.mu.Unlock()
-	var rows int64 // that the walks by function and state would see
-	if q.Function != "" || len(q.States) > 0 {
-		for name, states := range db.counts {
-			if q.Function != "" && name != q.Function {
-				continue
-			}
-			for s, n := range states {
-				if len(q.States) == 0 || slices.Contains(q.States, s) {
-					rows += n
-					paths = append(paths, along("tasks_function", "function = ? AND state = ?", string(name), slices.Index(stateCodes, s)))
-				}
-			}
-		}
-		if rows <= few {
-			return paths
+	for g, n := range db.groups {
+		if (q.Function == "" || g.function == q.Function) && (q.Source == "" || g.source == q.Source) &&
+			(len(q.States) == 0 || slices.Contains(q.States, g.state)) {
+			rows += n
+			byGroup = append(byGroup, along("tasks_group", "function = ? AND source = ? AND state = ?",
+				string(g.function), g.source, slices.Index(stateCodes, g.state)))
 		}
 	}
+	db.mu.Unlock()
+	grouped := q.Function != "" || q.Source != "" || len(q.States) > 0
 	switch {
+	case grouped && rows <= few:
+		return byGroup
 	case q.Fallback != "":
 		return []path{along("tasks_fallback", "fallback IS NOT NULL")}
 	case q.Node != "":
 		return []path{along("tasks_node", "node = ?", string(q.Node))}
-	case paths != nil && len(paths) <= 1000:
-		return paths
 	case q.Device != "":
 		return []path{along("tasks_device", "device = ?", string(q.Device))}
-	case q.Source != "":
-		return []path{along("tasks_source", "source = ?", q.Source)}
+	case grouped && len(byGroup) <= manyGroups:
+		return byGroup
 	}
-	paths = nil
-	for s := range db.sources {
-		paths = append(paths, along("tasks_source", "source = ?", s))
-	}
-	return paths
+	return []path{along("tasks_created", "TRUE")}
 }
 
 // terms is how many walks one SELECT unites; SQLite's own limit is 500.

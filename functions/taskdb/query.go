@@ -39,14 +39,13 @@ func query[T any](ctx context.Context, q querier, scan func(scanner) (T, error),
 }
 
 type count struct {
-	function functions.Name
-	state    functions.State
-	tasks    int64
+	group
+	tasks int64
 }
 
 func scanCount(s scanner) (c count, err error) {
 	var code int
-	if err := s.Scan(&c.function, &code, &c.tasks); err != nil {
+	if err := s.Scan(&c.function, &c.source, &code, &c.tasks); err != nil {
 		return c, err
 	}
 	if code < 0 || code >= len(stateCodes) {

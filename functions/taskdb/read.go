@@ -95,12 +95,13 @@ func (db *DB) ByKey(ctx context.Context, fn functions.Name, key string) (functio
 	return "", false, nil
 }
 
-// live finds unfinished rows by the counters' (function, state) pairs, sorts
+// live finds unfinished rows by the counters' groups, sorts
 // their numbers, and only then reads each document. The LIMIT keeps SQLite from
 // merging the two queries and sorting the documents themselves.
 const live = `
 SELECT (SELECT doc FROM tasks WHERE n = waiting.n) FROM (
-	SELECT t.n AS n FROM counts c CROSS JOIN tasks t INDEXED BY tasks_function ON t.function = c.function AND t.state = c.state
+	SELECT t.n AS n FROM counts c CROSS JOIN tasks t INDEXED BY tasks_group
+		ON t.function = c.function AND t.source = c.source AND t.state = c.state
 	WHERE c.tasks > 0 AND c.state < ?
 	ORDER BY t.queued, t.seq, t.n LIMIT -1
 ) AS waiting`

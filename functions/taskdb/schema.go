@@ -17,9 +17,9 @@ const schemaVersion = 1
 // schema is the whole file. A task's n is its place in the log (see place), so
 // every server numbers it alike and it breaks ties of the creation time.
 //
-// Four trees are written when a task is accepted: the row, its id, and the two
-// indexes that every listing without a rarer filter is merged from. The other
-// indexes hold only tasks that got that far.
+// Four trees are written when a task is accepted: the row, its id, its time, and
+// its group, from which listings by function, source and state are merged. The
+// other indexes hold only tasks that got that far.
 const schema = `
 CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE tasks (
@@ -37,14 +37,14 @@ CREATE TABLE tasks (
 	doc      BLOB NOT NULL     -- the functions.Task as JSON; last, so that filters never read past it
 );
 CREATE UNIQUE INDEX tasks_id ON tasks (id);
-CREATE INDEX tasks_function ON tasks (function, state, created);
-CREATE INDEX tasks_source   ON tasks (source, created);
+CREATE INDEX tasks_created  ON tasks (created);
+CREATE INDEX tasks_group    ON tasks (function, source, state, created);
 CREATE INDEX tasks_node     ON tasks (node, created)     WHERE node IS NOT NULL;
 CREATE INDEX tasks_device   ON tasks (device, created)   WHERE device IS NOT NULL;
-CREATE INDEX tasks_fallback ON tasks (created, fallback) WHERE fallback IS NOT NULL;
+CREATE INDEX tasks_fallback ON tasks (created) WHERE fallback IS NOT NULL;
 CREATE TABLE keys (function TEXT NOT NULL, key TEXT NOT NULL, id BLOB NOT NULL, PRIMARY KEY (function, key)) WITHOUT ROWID;
-CREATE TABLE counts (function TEXT NOT NULL, state INTEGER NOT NULL, tasks INTEGER NOT NULL, PRIMARY KEY (function, state)) WITHOUT ROWID;
-CREATE TABLE sources (source TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE counts (function TEXT NOT NULL, source TEXT NOT NULL, state INTEGER NOT NULL, tasks INTEGER NOT NULL,
+	PRIMARY KEY (function, source, state)) WITHOUT ROWID;
 `
 
 // The keys of the meta table.
@@ -67,17 +67,21 @@ const firstFinal = 5
 // prepare makes the tables in an empty file, and refuses a file that newer code
 // wrote.
 func prepare(ctx context.Context, w *sql.Conn, path string) error {
-	var tables int
-	if err := w.QueryRowContext(ctx, `SELECT COUNT(*) FROM sqlite_schema WHERE type = 'table'`).Scan(&tables); err != nil {
+	foreign := functions.NewError(functions.ErrInvalid, "taskdb_foreign", "%s is not a task database", path).WithHint("give the server a data folder of its own")
+	var tables, ours int
+	if err := w.QueryRowContext(ctx, `SELECT COUNT(*), COUNT(CASE WHEN name IN ('meta', 'tasks') THEN 1 END) FROM sqlite_schema WHERE type = 'table'`).Scan(&tables, &ours); err != nil {
 		return fmt.Errorf("read schema: %w", translate(err, path))
 	}
-	if tables == 0 {
+	switch {
+	case tables == 0:
 		return create(ctx, w, path)
+	case ours != 2:
+		return foreign
 	}
 	var have int64
 	switch err := w.QueryRowContext(ctx, `SELECT value FROM meta WHERE key = ?`, metaSchema).Scan(&have); {
 	case errors.Is(err, sql.ErrNoRows), err == nil && have < 1:
-		return functions.NewError(functions.ErrInvalid, "taskdb_foreign", "%s is not a task database", path).WithHint("give the server a data folder of its own")
+		return foreign
 	case err != nil:
 		return fmt.Errorf("read schema version: %w", translate(err, path))
 	case have > schemaVersion:

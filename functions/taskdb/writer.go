@@ -17,8 +17,7 @@ type writer struct {
 	findTasks, findKeys  rowSet
 	addTasks, addKeys    rowSet
 	setAll, setState     *sql.Stmt
-	setCount, addSource  *sql.Stmt
-	setMeta              *sql.Stmt
+	setCount, setMeta    *sql.Stmt
 	begin, end, rollback *sql.Stmt
 }
 
@@ -47,20 +46,19 @@ func newWriter(ctx context.Context, conn *sql.Conn) (w *writer, err error) {
 		addKeys:   set(`INSERT INTO keys (function, key, id) VALUES `, `(?,?,?)`, ``),
 		setAll:    prep(`UPDATE tasks SET state = ?, seq = ?, doc = ?, node = ?, device = ?, fallback = ?, queued = ? WHERE n = ?`),
 		setState:  prep(`UPDATE tasks SET state = ?, seq = ?, doc = ? WHERE n = ?`),
-		setCount: prep(`INSERT INTO counts (function, state, tasks) VALUES (?,?,?)
+		setCount: prep(`INSERT INTO counts (function, source, state, tasks) VALUES (?,?,?,?)
 			ON CONFLICT DO UPDATE SET tasks = tasks + excluded.tasks`),
-		addSource: prep(`INSERT OR IGNORE INTO sources (source) VALUES (?)`),
-		setMeta:   prep(`INSERT OR REPLACE INTO meta (key, value) VALUES ('` + metaApplied + `',?), ('` + metaIndex + `',?), ('` + metaEpoch + `',?)`),
-		begin:     prep(`BEGIN IMMEDIATE`),
-		end:       prep(`COMMIT`),
-		rollback:  prep(`ROLLBACK`),
+		setMeta:  prep(`INSERT OR REPLACE INTO meta (key, value) VALUES ('` + metaApplied + `',?), ('` + metaIndex + `',?), ('` + metaEpoch + `',?)`),
+		begin:    prep(`BEGIN IMMEDIATE`),
+		end:      prep(`COMMIT`),
+		rollback: prep(`ROLLBACK`),
 	}
 	return w, err
 }
 
 // commit writes the batch in one transaction and returns the sizes of the
 // documents of b.dirty.
-func (w *writer) commit(ctx context.Context, b *batch, sources []string) (sizes []int, err error) {
+func (w *writer) commit(ctx context.Context, b *batch) (sizes []int, err error) {
 	if _, err := w.begin.ExecContext(ctx); err != nil {
 		return nil, err
 	}
@@ -80,15 +78,8 @@ func (w *writer) commit(ctx context.Context, b *batch, sources []string) (sizes 
 	if err := w.addKeys.exec(ctx, keys); err != nil {
 		return nil, err
 	}
-	for name, states := range b.counts {
-		for s, n := range states {
-			if _, err := w.setCount.ExecContext(ctx, string(name), slices.Index(stateCodes, s), n); err != nil {
-				return nil, err
-			}
-		}
-	}
-	for _, s := range sources {
-		if _, err := w.addSource.ExecContext(ctx, s); err != nil {
+	for g, n := range b.groups {
+		if _, err := w.setCount.ExecContext(ctx, string(g.function), g.source, slices.Index(stateCodes, g.state), n); err != nil {
 			return nil, err
 		}
 	}
