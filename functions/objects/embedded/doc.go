@@ -1,0 +1,26 @@
+// Package embedded is an S3 store inside this process, for one machine that has
+// no MinIO. It keeps objects as plain files below Root:
+//
+//	data/<bucket>/<key>   the newest content
+//	versions/             older contents, of buckets that keep versions
+//	sidecar/              attributes, where the file system holds no xattrs
+//
+// An object that a client was told of survives a kill at any moment, and a
+// power failure of a disk that honours fsync: the file is written apart,
+// appears under its name at once, and it and its folders are synced before the
+// answer. Then Config.Created is called, and only then the client hears of it.
+// An older version that an overwrite moved away is not synced.
+//
+// # What to know before running it
+//
+//   - The library changes the working directory of the whole process to Root's
+//     data folder and then works with relative paths. So: one store per process,
+//     every other path of the process absolute, exec.Cmd.Dir always set, and
+//     never os.Chdir or t.Chdir.
+//   - A key cannot be an object and a folder of objects at once: p and p/q
+//     exclude each other, and the later upload gets 409.
+//   - It has no lifecycle rules and no notification configuration. Uploads in
+//     parts that nobody completed are removed a day after their last part.
+//   - A checksum that trails the body is misread over plain HTTP; package
+//     objects sends none there.
+package embedded

@@ -1,0 +1,149 @@
+package objects
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"io"
+	"iter"
+
+	"github.com/minio/minio-go/v7"
+
+	"github.com/spillway/spillway/functions"
+)
+
+// Get opens the object that ref names; the caller closes it. When ref has an
+// ETag, any other content of that key is ErrConflict.
+func (s *Store) Get(ctx context.Context, ref functions.ObjectRef) (io.ReadCloser, error) {
+	return s.open(ctx, ref, minio.GetObjectOptions{})
+}
+
+// GetRange opens length bytes of the object from off; a negative length means
+// to its end. A range that begins behind the end is ErrInvalid.
+func (s *Store) GetRange(ctx context.Context, ref functions.ObjectRef, off, length int64) (io.ReadCloser, error) {
+	var opts minio.GetObjectOptions
+	var err error
+	switch {
+	case off < 0 || length == 0:
+		err = errors.New("range is empty")
+	case length > 0:
+		err = opts.SetRange(off, off+length-1)
+	case off > 0:
+		err = opts.SetRange(off, 0)
+	}
+	if err != nil {
+		return nil, functions.Invalid("bad_range", "bytes %d, %d long, are not a range", off, length).WithCause(err)
+	}
+	return s.open(ctx, ref, opts)
+}
+
+func (s *Store) open(ctx context.Context, ref functions.ObjectRef, opts minio.GetObjectOptions) (io.ReadCloser, error) {
+	if err := checkRead(ref.Bucket, ref.Key); err != nil {
+		return nil, err
+	}
+	opts.VersionID = ref.VersionID
+	if ref.ETag != "" {
+		if err := opts.SetMatchETag(ref.ETag); err != nil {
+			return nil, translate(ctx, err, "get object", ref.Bucket, ref.Key)
+		}
+	}
+	body, _, _, err := s.core.GetObject(ctx, ref.Bucket, ref.Key, opts)
+	if err != nil {
+		return nil, translate(ctx, err, "get object", ref.Bucket, ref.Key)
+	}
+	return &reader{body, func(err error) error { return translate(ctx, err, "read object", ref.Bucket, ref.Key) }}, nil
+}
+
+// reader gives the errors of a broken stream their class.
+type reader struct {
+	io.ReadCloser
+	class func(error) error
+}
+
+func (r *reader) Read(p []byte) (int, error) {
+	n, err := r.ReadCloser.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = r.class(err)
+	}
+	return n, err
+}
+
+// Stat returns what the store knows of an object; version may be empty for the
+// newest. SHA256 is filled when the store verified one on upload.
+func (s *Store) Stat(ctx context.Context, bucket, key, version string) (functions.ObjectRef, error) {
+	if err := checkRead(bucket, key); err != nil {
+		return functions.ObjectRef{}, err
+	}
+	info, err := s.core.StatObject(ctx, bucket, key, minio.StatObjectOptions{VersionID: version, Checksum: true})
+	if err != nil {
+		return functions.ObjectRef{}, translate(ctx, err, "stat object", bucket, key)
+	}
+	return refOf(bucket, info), nil
+}
+
+// List gives every object whose key begins with prefix, in key order, starting
+// behind startAfter. It ends after the first error. Content types are not
+// listed.
+func (s *Store) List(ctx context.Context, bucket, prefix, startAfter string) iter.Seq2[functions.ObjectRef, error] {
+	return s.list(ctx, bucket, minio.ListObjectsOptions{Prefix: prefix, StartAfter: startAfter, Recursive: true})
+}
+
+// ListVersions gives every version of every object whose key begins with
+// prefix. Delete markers are left out. An object from before the bucket had
+// versions has the version "null".
+func (s *Store) ListVersions(ctx context.Context, bucket, prefix string) iter.Seq2[functions.ObjectRef, error] {
+	return s.list(ctx, bucket, minio.ListObjectsOptions{Prefix: prefix, Recursive: true, WithVersions: true})
+}
+
+func (s *Store) list(ctx context.Context, bucket string, opts minio.ListObjectsOptions) iter.Seq2[functions.ObjectRef, error] {
+	return func(yield func(functions.ObjectRef, error) bool) {
+		if err := checkBucket(bucket); err != nil {
+			yield(functions.ObjectRef{}, err)
+			return
+		}
+		for info := range s.core.ListObjectsIter(ctx, bucket, opts) {
+			if info.Err != nil {
+				yield(functions.ObjectRef{}, translate(ctx, info.Err, "list objects of", bucket, ""))
+				return
+			}
+			if info.IsDeleteMarker {
+				continue
+			}
+			if !yield(refOf(bucket, info), nil) {
+				return
+			}
+		}
+	}
+}
+
+// Delete removes an object, or the version that ref names. Deleting what is
+// gone succeeds.
+func (s *Store) Delete(ctx context.Context, ref functions.ObjectRef) error {
+	if err := checkRead(ref.Bucket, ref.Key); err != nil {
+		return err
+	}
+	err := s.core.RemoveObject(ctx, ref.Bucket, ref.Key, minio.RemoveObjectOptions{VersionID: ref.VersionID})
+	err = translate(ctx, err, "delete object", ref.Bucket, ref.Key)
+	if errors.Is(err, functions.ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
+func refOf(bucket string, info minio.ObjectInfo) functions.ObjectRef {
+	return functions.ObjectRef{
+		Bucket: bucket, Key: info.Key, VersionID: info.VersionID, ETag: info.ETag, Size: info.Size,
+		ContentType: info.ContentType, SHA256: fullSHA256(info),
+	}
+}
+
+// fullSHA256 is the store's SHA-256 of the whole object in hex. One of a
+// multipart upload is a hash of hashes, and no use here.
+func fullSHA256(info minio.ObjectInfo) string {
+	raw, err := base64.StdEncoding.DecodeString(info.ChecksumSHA256)
+	if err != nil || len(raw) != 32 || info.ChecksumMode == "COMPOSITE" {
+		return ""
+	}
+	return hex.EncodeToString(raw)
+}
