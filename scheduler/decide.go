@@ -1,0 +1,120 @@
+package scheduler
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/spillway/spillway/functions"
+)
+
+// ask is what a device decision depends on, on the side of the task.
+type ask struct {
+	Route      functions.Route
+	Only       functions.Device
+	Waited     time.Duration
+	SpillAfter time.Duration
+	GPUs       int             // devices wanted
+	Memory     functions.Bytes // wanted on each; 0 = any
+}
+
+// demandOf says what a task wants, by its route, or by what a respawn or a
+// client's retry has fixed.
+func demandOf(r functions.Route, only functions.Device) demand {
+	switch {
+	case only == functions.CPU:
+		return wantsCPU
+	case only == functions.GPU, r.Policy == functions.Required:
+		return requiresGPU
+	case r.Policy == functions.Never:
+		return wantsCPU
+	case r.Policy == functions.Preferred, r.Device == functions.GPU:
+		return prefersGPU
+	}
+	return wantsCPU
+}
+
+// supply is the GPUs of the ready nodes, as far as one function is concerned.
+type supply struct {
+	Nodes       int       // ready nodes
+	Total       int       // devices they have
+	Leased      int       // of those
+	Quarantined int       // of those
+	NextTrial   time.Time // when the first quarantined device is tried again; zero = unknown
+	Suited      bool      // some node could run the task on GPUs were it idle
+	Fits        bool      // some node can run it on GPUs now
+	Shunned     bool      // but only nodes that have just refused or lost it
+}
+
+// decision is the device of an attempt about to be placed. Wait means: nothing
+// yet; For is how long until the answer may change by time alone, 0 = it does not.
+type decision struct {
+	Device functions.Device
+	Wait   bool
+	For    time.Duration
+	Reason string
+}
+
+// decide chooses a device from what is free at this moment. It is asked again
+// whenever something changes, so that a choice binds nobody before the launch.
+func decide(a ask, s supply) decision {
+	switch demandOf(a.Route, a.Only) {
+	case wantsCPU:
+		return decision{Device: functions.CPU, Reason: whyCPU(a)}
+	case requiresGPU:
+		if s.Fits {
+			return decision{Device: functions.GPU, Reason: whyGPU(a)}
+		}
+		return decision{Device: functions.GPU, Wait: true, Reason: shortage(a, s)}
+	}
+	if s.Fits && (!s.Shunned || a.Waited < a.SpillAfter) {
+		return decision{Device: functions.GPU, Reason: whyGPU(a)}
+	}
+	if !s.Suited && s.Nodes > 0 {
+		return decision{Device: functions.CPU, Reason: "on the CPU at once: " + shortage(a, s)}
+	}
+	if left := a.SpillAfter - a.Waited; left > 0 {
+		return decision{Device: functions.GPU, Wait: true, For: left, Reason: shortage(a, s)}
+	}
+	if s.Nodes == 0 {
+		return decision{Device: functions.CPU, Reason: fmt.Sprintf("spilled after %s: no node was ready", a.SpillAfter)}
+	}
+	return decision{Device: functions.CPU, Reason: fmt.Sprintf("spilled after %s: %s", a.SpillAfter, shortage(a, s))}
+}
+
+func whyCPU(a ask) string {
+	if a.Only == functions.CPU {
+		return "only the CPU is left for this task"
+	}
+	return a.Route.Reason
+}
+
+func whyGPU(a ask) string {
+	switch {
+	case a.Only == functions.GPU:
+		return "asked to run on a GPU only; one is free"
+	case a.GPUs > 1:
+		return fmt.Sprintf("%s; %d GPUs are free on one node", a.Route.Reason, a.GPUs)
+	}
+	return a.Route.Reason + "; one is free"
+}
+
+// shortage says why no GPU can be had now.
+func shortage(a ask, s supply) string {
+	switch {
+	case s.Nodes == 0:
+		return "no node is ready"
+	case s.Total == 0:
+		return "no ready node has a GPU"
+	case s.Quarantined == s.Total:
+		return "every GPU is quarantined"
+	case !s.Suited && a.Memory > 0:
+		return fmt.Sprintf("no ready node offers %d healthy GPU(s) of %s and the rest of what the function needs", a.GPUs, a.Memory)
+	case !s.Suited:
+		return fmt.Sprintf("no ready node offers %d healthy GPU(s) and the rest of what the function needs", a.GPUs)
+	case s.Fits:
+		return "the node with a free GPU does not take the task"
+	case s.Leased+s.Quarantined == s.Total:
+		return "every GPU is busy"
+	}
+	return "the free GPUs do not suit: too few on one node, or that node has no room"
+}

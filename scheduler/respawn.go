@@ -1,0 +1,235 @@
+package scheduler
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spillway/spillway/functions"
+)
+
+// The bounds of trying again.
+const (
+	maxGPUTries      = 3                      // attempts on GPUs that a GPU fault may end, under policy required
+	maxPlatformTries = 10                     // failures of ours in a row before we say so
+	maxBackoff       = 5 * time.Minute        // between retries of the function's own failures
+	minPlatformPause = time.Second            // after the first failure of ours; doubles
+	maxPlatformPause = time.Minute            //
+	minRefusedPause  = 100 * time.Millisecond // after a refusal: a place may be free elsewhere right now
+)
+
+// gaveUp begins the sentence of every verdict that ends a task. Attempts up to
+// one that carries it belong to an earlier life of the task, from before a
+// client asked for it again: they count against no budget.
+const gaveUp = "gave up: "
+
+// view is what the fleet looks like to a task whose attempt has just failed.
+// Devices and nodes that failed it are left out.
+type view struct {
+	Now          time.Time
+	GPUFree      bool // a suitable GPU is free now
+	LargerFree   bool // one with more memory than those that failed is free now
+	GPUElsewhere bool // a suitable GPU is there, free or not
+}
+
+// follow says what comes after an attempt that failed with f. The class alone
+// decides; a failure of the function itself never changes the device.
+func follow(t *functions.Task, fn functions.Function, f functions.Failure, v view) functions.Verdict {
+	verdict := byClass(t, fn, f, v)
+	verdict.Attempt = t.Attempt
+	if verdict.To != functions.Queued && verdict.Failure == nil {
+		verdict.Failure = &f
+	}
+	return verdict
+}
+
+func byClass(t *functions.Task, fn functions.Function, f functions.Failure, v view) functions.Verdict {
+	switch {
+	case f.Class.GPUFault():
+		return afterGPU(t, f, v)
+	case f.Class.Platform():
+		return afterPlatform(t, fn, f, v)
+	}
+	switch f.Class {
+	case functions.ExitError, functions.Crashed, functions.TempFail, functions.TimedOutRun:
+		return afterUser(t, fn, f, v)
+	case functions.CanceledByUser:
+		return functions.Verdict{To: functions.Canceled, Why: gaveUp + "canceled"}
+	}
+	return end(functions.Failed, "%s is not worth another try", f.Class)
+}
+
+// afterUser retries as the function's own policy says.
+func afterUser(t *functions.Task, fn functions.Function, f functions.Failure, v view) functions.Verdict {
+	n := count(t, func(a functions.Attempt) bool { return ownFault(a.Failure.Class) })
+	if n <= fn.Retries.Max {
+		pause := doubled(fn.Retries.Backoff.Std(), n, maxBackoff)
+		return functions.Verdict{
+			To: functions.Queued, NotBefore: v.Now.Add(pause),
+			Why: fmt.Sprintf("retry %d of %d in %s: %s", n, fn.Retries.Max, pause, f.Class),
+		}
+	}
+	to := functions.Failed
+	if f.Class == functions.TimedOutRun {
+		to = functions.TimedOut
+	}
+	if fn.Retries.Max == 0 {
+		return end(to, "%s, and the function has no retries", f.Class)
+	}
+	return end(to, "%s, and all %d retries are used", f.Class, fn.Retries.Max)
+}
+
+func ownFault(c functions.Class) bool {
+	switch c {
+	case functions.ExitError, functions.Crashed, functions.TempFail, functions.TimedOutRun:
+		return true
+	}
+	return false
+}
+
+// afterGPU moves the task to another GPU or to the CPU, as its policy allows.
+func afterGPU(t *functions.Task, f functions.Failure, v view) functions.Verdict {
+	if t.DeviceUsed() != functions.GPU {
+		return end(functions.Failed, "%s on the CPU, which leaves no other device", f.Class)
+	}
+	tries := count(t, func(a functions.Attempt) bool {
+		return a.Device == functions.GPU && a.Failure.Class.GPUFault()
+	})
+	cause := causeOf(f)
+	if demandOf(t.Route, t.Only) == requiresGPU {
+		switch {
+		case tries >= maxGPUTries:
+			return end(functions.Failed, "%s; a GPU is required and %d attempts on GPUs have failed", cause, tries)
+		case !v.GPUElsewhere:
+			return end(functions.Failed, "%s; a GPU is required and no other suitable one is there", cause)
+		}
+		return functions.Verdict{
+			To: functions.Queued, NotBefore: v.Now.Add(doubled(minPlatformPause, tries, maxPlatformPause)),
+			Why: fmt.Sprintf("on another GPU, try %d of %d: %s", tries+1, maxGPUTries, cause),
+		}
+	}
+	another := false
+	switch f.Class {
+	case functions.GPUDevice, functions.GPULost:
+		another = v.GPUFree
+	case functions.GPUMemory:
+		another = v.LargerFree
+	}
+	if another && tries < 2 {
+		return functions.Verdict{To: functions.Queued, Why: "on another GPU that is free: " + cause}
+	}
+	return functions.Verdict{
+		To: functions.Queued, Device: functions.CPU, Fallback: f.Class,
+		Why: "on the CPU instead: " + cause,
+	}
+}
+
+// causeOf is the class with the first line of what was seen.
+func causeOf(f functions.Failure) string {
+	line, _, _ := strings.Cut(strings.TrimSpace(f.Message), "\n")
+	const most = 200
+	if len(line) > most {
+		line = strings.ToValidUTF8(line[:most], "") + "..."
+	}
+	if line == "" {
+		return string(f.Class)
+	}
+	return string(f.Class) + " (" + line + ")"
+}
+
+// afterPlatform tries again, elsewhere if there is an elsewhere, until it is
+// plain that it does not help.
+func afterPlatform(t *functions.Task, fn functions.Function, f functions.Failure, v view) functions.Verdict {
+	all, counted, since := inARow(t, v.Now)
+	if counted >= maxPlatformTries {
+		return end(functions.Failed, "%d failures of the platform in a row, the last one %s", counted, causeOf(f))
+	}
+	if limit := fn.QueueTimeout.Std(); limit > 0 && v.Now.Sub(since) > limit {
+		return end(functions.Failed, "%s, and no place was found in %s", causeOf(f), limit)
+	}
+	first := minPlatformPause
+	if f.Class == functions.Refused {
+		first = minRefusedPause
+	}
+	pause := doubled(first, all, maxPlatformPause)
+	return functions.Verdict{
+		To: functions.Queued, NotBefore: v.Now.Add(pause),
+		Why: fmt.Sprintf("again in %s, not counted as a retry: %s", pause, causeOf(f)),
+	}
+}
+
+// inARow counts the newest attempts that ended by our fault without another
+// end between them; counted leaves refusals out, which cost nothing; since is
+// when the first of them began.
+func inARow(t *functions.Task, now time.Time) (all, counted int, since time.Time) {
+	since = now
+	for _, a := range slices.Backward(life(t)) {
+		if a.Failure == nil || !a.Failure.Class.Platform() {
+			break
+		}
+		all++
+		since = a.StartedAt
+		if a.Failure.Class != functions.Refused {
+			counted++
+		}
+	}
+	return max(all, 1), counted, since
+}
+
+// life returns the attempts since the task was last accepted or asked for again.
+func life(t *functions.Task) []functions.Attempt {
+	for i := len(t.Attempts) - 1; i >= 0; i-- {
+		a := &t.Attempts[i]
+		if strings.HasPrefix(a.Then, gaveUp) || (a.Failure != nil && a.Failure.Class == functions.CanceledByUser) {
+			return t.Attempts[i+1:]
+		}
+	}
+	return t.Attempts
+}
+
+// count counts the failed attempts of this life that match.
+func count(t *functions.Task, match func(functions.Attempt) bool) (n int) {
+	for _, a := range life(t) {
+		if a.Failure != nil && match(a) {
+			n++
+		}
+	}
+	return n
+}
+
+func doubled(first time.Duration, n int, most time.Duration) time.Duration {
+	d := first
+	for i := 1; i < n && d < most; i++ {
+		d *= 2
+	}
+	return min(d, most)
+}
+
+func end(to functions.State, format string, args ...any) functions.Verdict {
+	return functions.Verdict{To: to, Why: gaveUp + fmt.Sprintf(format, args...)}
+}
+
+// avoid is where the next attempt of t should not go.
+func avoid(t *functions.Task) avoidance {
+	var av avoidance
+	past := life(t)
+	for _, a := range past {
+		if a.Failure == nil || a.Device != functions.GPU {
+			continue
+		}
+		switch c := a.Failure.Class; {
+		case c == functions.GPUHost, c == functions.GPUImage, c == functions.GPUUnknown, c == functions.GPUHung:
+			av.Never = append(av.Never, a.Node)
+		case c.GPUFault():
+			av.Devices = append(av.Devices, a.GPUs...)
+		}
+	}
+	for _, a := range slices.Backward(past) {
+		if a.Failure == nil || !a.Failure.Class.Platform() {
+			break
+		}
+		av.Rather = append(av.Rather, a.Node)
+	}
+	return av
+}

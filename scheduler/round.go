@@ -1,0 +1,169 @@
+package scheduler
+
+import (
+	"time"
+
+	"github.com/spillway/spillway/functions"
+)
+
+// phase is a half of a round. GPUs and CPUs are shared out apart, so that what a
+// function got of one does not count against it for the other.
+type phase uint8
+
+const (
+	onGPU phase = iota
+	onCPU
+)
+
+// maxBatch is how many events one log message holds at most.
+const maxBatch = 256
+
+// maxPicky is how many tasks of a lane with mixed wishes are tried per round.
+const maxPicky = 32
+
+// plan gives away every place that is free now, and returns the assignments.
+// Higher priorities go first; within one, functions take turns by weight.
+func (t *term) plan() (events []functions.Event) {
+	t.round++
+	t.spill = time.Time{}
+	if !t.anyOpen() {
+		return nil
+	}
+	for _, lv := range t.queue.levels {
+		for _, p := range []phase{onGPU, onCPU} {
+			for len(events) < maxBatch {
+				ln := lv.next(p, t.round)
+				if ln == nil {
+					break
+				}
+				a, reason := t.placeFrom(ln, p)
+				if a == nil {
+					ln.skip[p] = t.round
+					continue
+				}
+				ln.charge(p, a.version.fn.Weight)
+				events = append(events, functions.Event{
+					Kind: functions.Assign, Task: a.key.id(), At: t.now,
+					Asg: &functions.Placement{
+						Epoch: t.epoch, Attempt: a.number, Node: a.node.ID, Boot: a.boot,
+						Device: a.device, GPUs: a.gpus, Reason: reason,
+					},
+				})
+			}
+		}
+	}
+	return events
+}
+
+func (t *term) anyOpen() bool {
+	for _, r := range t.rooms {
+		if r.Open {
+			return true
+		}
+	}
+	return false
+}
+
+// placeFrom places the first task of a line that can be placed in this phase:
+// released ones first, then by age.
+func (t *term) placeFrom(ln *line, p phase) (*attempt, string) {
+	for {
+		l := t.nextLane(ln, p)
+		if l == nil {
+			return nil, ""
+		}
+		depth := 1
+		if l.picky {
+			depth = maxPicky
+		}
+		for s := l.head; s != none && depth > 0; depth-- {
+			if a, reason := t.try(s, l.version, p); a != nil {
+				return a, reason
+			}
+			s = t.pool.at(s).next
+		}
+		l.blocked[p] = t.round
+	}
+}
+
+// nextLane is the lane whose first task goes first, of those not yet blocked.
+func (t *term) nextLane(ln *line, p phase) *lane {
+	var best *lane
+	for _, l := range ln.lanes {
+		if l.n == 0 || l.blocked[p] == t.round || (p == onGPU && l.demand == wantsCPU) || (p == onCPU && l.demand == requiresGPU) {
+			continue
+		}
+		switch {
+		case best == nil, l.front && !best.front:
+			best = l
+		case l.front == best.front && t.pool.at(l.head).entered < t.pool.at(best.head).entered:
+			best = l
+		}
+	}
+	return best
+}
+
+// try places one task if the phase's device is the one it should have and there
+// is room.
+func (t *term) try(s slot, v *version, p phase) (*attempt, string) {
+	if !t.lookup(v) || v.full() {
+		return nil, ""
+	}
+	av := t.queue.avoids[s]
+	d := t.decide(s, v, av)
+	if d.Wait {
+		if d.For > 0 {
+			t.spill = earlier(t.spill, t.now.Add(d.For))
+		}
+		return nil, ""
+	}
+	if (d.Device == functions.GPU) != (p == onGPU) {
+		return nil, ""
+	}
+	n := v.need(d.Device, av)
+	r, gpus := place(t.rooms, n)
+	if r == nil {
+		return nil, ""
+	}
+	t.queue.remove(s)
+	e := t.pool.at(s)
+	a := &attempt{
+		key: e.key, slot: s, version: v, node: t.nodes[r.ID], number: int(e.attempt) + 1,
+		boot: r.Boot, device: d.Device, gpus: gpus, res: n.Res, since: t.now,
+	}
+	t.keep(a, proposed)
+	return a, d.Reason
+}
+
+// decide asks for the device of a queued task.
+func (t *term) decide(s slot, v *version, av avoidance) decision {
+	q := t.askOf(s, v)
+	if t.pool.at(s).demand == wantsCPU {
+		return decide(q, supply{})
+	}
+	n := v.need(functions.GPU, av)
+	if best, _ := place(t.rooms, n); best != nil && unloved(best, n) == 0 {
+		return decide(q, supply{Nodes: 1, Suited: true, Fits: true})
+	}
+	return decide(q, supplyOf(t.rooms, n))
+}
+
+func (t *term) askOf(s slot, v *version) ask {
+	e := t.pool.at(s)
+	q := ask{
+		Route: t.routes.get(e.route), Waited: t.now.Sub(time.Unix(0, e.since)), GPUs: v.fn.GPUCount(),
+	}
+	if v.fn.SpillAfter != nil {
+		q.SpillAfter = v.fn.SpillAfter.Std()
+	}
+	if v.fn.GPU != nil {
+		q.Memory = v.fn.GPU.Memory
+	}
+	if e.only {
+		q.Only = functions.GPU
+		if e.demand == wantsCPU {
+			q.Only = functions.CPU
+		}
+	}
+	return q
+}

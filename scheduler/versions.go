@@ -1,0 +1,96 @@
+package scheduler
+
+import (
+	"time"
+
+	"github.com/spillway/spillway/functions"
+)
+
+// version is one version of a function that live tasks name.
+type version struct {
+	index  int32
+	name   functions.Name
+	number int
+	fn     functions.Function // valid when known
+	known  bool
+	res    map[functions.Device]functions.Resources
+	asked  time.Time // when it was last looked up in vain
+	usage  *usage
+}
+
+// usage is what all versions of a function share.
+type usage struct {
+	running int // proposed, assigned and canceling attempts
+}
+
+type versionKey struct {
+	name   functions.Name
+	number int
+}
+
+// lookupPause is how often an unknown version is looked up: deployments reach
+// servers one after the other.
+const lookupPause = 200 * time.Millisecond
+
+// version returns the version of a task, known or not.
+func (t *term) version(name functions.Name, number int) *version {
+	k := versionKey{name, number}
+	v := t.byVersion[k]
+	if v == nil {
+		u := t.usages[name]
+		if u == nil {
+			u = &usage{}
+			t.usages[name] = u
+		}
+		v = &version{index: int32(len(t.versions)), name: name, number: number, usage: u}
+		t.byVersion[k] = v
+		t.versions = append(t.versions, v)
+	}
+	t.lookup(v)
+	return v
+}
+
+// lookup makes v known if the function is deployed here by now.
+func (t *term) lookup(v *version) bool {
+	if v.known || (!v.asked.IsZero() && t.now.Sub(v.asked) < lookupPause) {
+		return v.known
+	}
+	fn, err := t.cfg.Functions.Version(v.name, v.number)
+	if err != nil {
+		if v.asked.IsZero() {
+			t.log.Warn("function version is not known", "function", v.name, "version", v.number, "err", err)
+		}
+		v.asked = t.now
+		return false
+	}
+	fn.Spec = fn.Spec.WithDefaults()
+	v.fn, v.known = fn, true
+	v.res = map[functions.Device]functions.Resources{
+		functions.CPU: fn.Needs(functions.CPU), functions.GPU: fn.Needs(functions.GPU),
+	}
+	return true
+}
+
+// full reports whether the function's own cap is reached.
+func (v *version) full() bool {
+	return v.fn.Concurrency > 0 && v.usage.running >= v.fn.Concurrency
+}
+
+// need is what an attempt on d takes.
+func (v *version) need(d functions.Device, av avoidance) need {
+	n := need{Res: v.res[d], Avoid: av}
+	if d == functions.GPU {
+		n.GPUs = v.fn.GPUCount()
+		if v.fn.GPU != nil {
+			n.Memory = v.fn.GPU.Memory
+		}
+	}
+	return n
+}
+
+func (v *version) queueTimeout() time.Duration {
+	if !v.known {
+		return functions.Spec{}.WithDefaults().QueueTimeout.Std()
+	}
+	return v.fn.QueueTimeout.Std()
+}
