@@ -2,6 +2,8 @@ package functions
 
 import (
 	"fmt"
+	"maps"
+	"math"
 	"path"
 	"slices"
 	"strings"
@@ -196,13 +198,32 @@ func (s Spec) Validate() error {
 	if s.GPU != nil && (s.GPU.Count < 0 || s.GPU.Count > 64) {
 		return bad("gpu.count", "%d is out of range 0 to 64", s.GPU.Count)
 	}
-	for k := range s.Env {
-		if k == "" || strings.ContainsAny(k, "=\x00") {
-			return bad("env", "%q is not a variable name", k)
+	if s.GPU != nil && s.GPU.Memory < 0 {
+		return bad("gpu.memory", "is negative")
+	}
+	env := func(field string, env map[string]string) error {
+		for _, k := range slices.Sorted(maps.Keys(env)) {
+			switch {
+			case k == "" || strings.ContainsAny(k, "=\x00"):
+				return bad(field, "%q is not a variable name", trim(k))
+			case strings.Contains(env[k], "\x00"):
+				return bad(field, "the value of %s holds a NUL byte", trim(k))
+			case reservedEnv(k):
+				return bad(field, "%s is set by Spillway, or decides which GPUs a container sees", trim(k))
+			}
 		}
-		if reservedEnv(k) {
-			return bad("env", "%s is set by Spillway, or decides which GPUs a container sees", k)
+		return nil
+	}
+	if err := env("env", s.Env); err != nil {
+		return err
+	}
+	profile := CPUProfile{Memory: s.Limits.Memory, CPUs: s.Limits.CPUs, Timeout: s.Timeout}
+	if p := s.CPUProfile; p != nil {
+		if err := env("cpu_profile.env", p.Env); err != nil {
+			return err
 		}
+		onCPU := s.On(CPU)
+		profile = CPUProfile{Memory: onCPU.Limits.Memory, CPUs: onCPU.Limits.CPUs, Timeout: onCPU.Timeout}
 	}
 	for _, l := range []struct {
 		field    string
@@ -213,14 +234,20 @@ func (s Spec) Validate() error {
 		{"limits.cpus", s.Limits.CPUs >= 0.01 && s.Limits.CPUs <= 1024, "is out of range 0.01 to 1024"},
 		{"limits.pids", s.Limits.Pids >= 1, "is under 1"},
 		{"limits.disk", s.Limits.Disk >= 0, "is negative"},
+		{"limits.log", s.Limits.Log >= 0, "is negative"},
 		{"timeout", s.Timeout.Std() >= time.Second && s.Timeout.Std() <= 24*time.Hour, "is out of range 1s to 24h"},
-		{"grace", s.Grace.Std() <= time.Minute, "is over 1m"},
+		{"cpu_profile.memory", profile.Memory >= 6*MiB, "is under 6MiB, the least a container starts with"},
+		{"cpu_profile.cpus", profile.CPUs >= 0.01 && profile.CPUs <= 1024, "is out of range 0.01 to 1024"},
+		{"cpu_profile.timeout", profile.Timeout.Std() >= time.Second && profile.Timeout.Std() <= 24*time.Hour, "is out of range 1s to 24h"},
+		{"grace", s.Grace >= 0 && s.Grace.Std() <= time.Minute, "is out of range 0s to 1m"},
 		{"queue_timeout", s.QueueTimeout.Std() >= time.Second && s.QueueTimeout.Std() <= 7*24*time.Hour, "is out of range 1s to 168h"},
+		{"spill_after", s.SpillAfter == nil || *s.SpillAfter >= 0, "is negative"},
 		{"concurrency", s.Concurrency >= 0, "is negative"},
 		{"max_queue", s.MaxQueue >= 0, "is negative"},
 		{"priority", s.Priority >= -100 && s.Priority <= 100, "is out of range -100 to 100"},
 		{"weight", s.Weight >= 1 && s.Weight <= 1000, "is out of range 1 to 1000"},
 		{"retries.max", s.Retries.Max >= 0 && s.Retries.Max <= 10, "is out of range 0 to 10"},
+		{"retries.backoff", s.Retries.Backoff >= 0, "is negative"},
 		{"network", s.Network == NetworkNone || s.Network == NetworkEgress, "is not none or egress"},
 		{"stdout", s.Stdout == StdoutLog || s.Stdout == StdoutResult, "is not log or result"},
 	} {
@@ -301,7 +328,7 @@ func (s Spec) On(d Device) Spec {
 // Needs is the room that one attempt of s on d takes, GPUs apart.
 func (s Spec) Needs(d Device) Resources {
 	s = s.On(d)
-	return Resources{MilliCPU: int64(s.Limits.CPUs * 1000), Memory: s.Limits.Memory, Tasks: 1}
+	return Resources{MilliCPU: int64(math.Round(s.Limits.CPUs * 1000)), Memory: s.Limits.Memory, Tasks: 1}
 }
 
 // GPUCount is how many devices a GPU attempt takes.

@@ -138,7 +138,8 @@ func Accept(e Event, seq uint64) (Task, error) {
 		t.State = Queued
 		t.QueuedAt = e.At
 	}
-	t.Attempt, t.Attempts, t.Seq = 0, nil, seq
+	t.Attempt, t.Attempts, t.Outcome, t.Failure = 0, nil, nil, nil
+	t.Only, t.Fallback, t.FinishedAt, t.Seq = "", "", time.Time{}, seq
 	return t, nil
 }
 
@@ -240,6 +241,8 @@ func (t *Task) release(e Event, epoch uint64) error {
 		return stale("about an old attempt")
 	case t.State.Final():
 		return stale("already ended")
+	case v.To != Queued && (!v.To.Final() || v.To == Succeeded): // only a fin brings a result
+		return stale("not a verdict")
 	}
 	if t.State == Assigned || t.State == Canceling { // lost or refused: no fin will be accepted
 		a := t.Last()

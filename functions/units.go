@@ -37,6 +37,9 @@ func ParseBytes(s string) (Bytes, error) {
 			break
 		}
 	}
+	if n, err := strconv.ParseInt(num, 10, 64); err == nil && n >= 0 && n <= math.MaxInt64/2/int64(unit) {
+		return Bytes(n) * unit, nil // exact, where a float would round
+	}
 	f, err := strconv.ParseFloat(num, 64)
 	if err != nil || f < 0 || math.IsNaN(f) || f*float64(unit) > math.MaxInt64/2 {
 		return 0, Invalid("bad_size", "%q is not a size", trim(s)).WithHint("write a number and a unit, such as 512MiB")
