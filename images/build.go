@@ -10,6 +10,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -41,6 +43,7 @@ type CatalogConfig struct {
 	Cache  string // folder for package layers, kept between builds
 	Out    string // folder for archives, one for each group; used when Engine is nil
 	Engine Engine // nil means: write archives
+	Only   string // build this group alone: static, documents or media; empty means all
 	Log    *slog.Logger
 }
 
@@ -60,8 +63,14 @@ func BuildCatalog(ctx context.Context, c CatalogConfig) ([]Built, error) {
 		mu    sync.Mutex // guards built
 		built []Built
 	)
+	if c.Only != "" && !slices.ContainsFunc(shipped, func(gr group) bool { return gr.name == c.Only }) {
+		return nil, functions.Invalid("no_group", "there is no group of images named %q", c.Only).WithHint("use static, documents or media")
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	for _, gr := range shipped {
+		if c.Only != "" && c.Only != gr.name {
+			continue
+		}
 		g.Go(func() error {
 			b, err := buildGroup(ctx, c, gr)
 			if err != nil {
@@ -73,7 +82,9 @@ func BuildCatalog(ctx context.Context, c CatalogConfig) ([]Built, error) {
 			return nil
 		})
 	}
-	return built, g.Wait()
+	err := g.Wait()
+	slices.SortFunc(built, func(a, b Built) int { return strings.Compare(a.Ref, b.Ref) })
+	return built, err
 }
 
 func buildGroup(ctx context.Context, c CatalogConfig, gr group) ([]Built, error) {
@@ -82,7 +93,7 @@ func buildGroup(ctx context.Context, c CatalogConfig, gr group) ([]Built, error)
 	var built []Built
 	stale := c.Engine == nil
 	for _, fn := range gr.functions {
-		sum, err := inputsOf(filepath.Join(c.Bin, fn), gr.layer)
+		sum, err := inputsOf(filepath.Join(c.Bin, fn), gr)
 		if err != nil {
 			return nil, err
 		}
@@ -109,7 +120,7 @@ func buildGroup(ctx context.Context, c CatalogConfig, gr group) ([]Built, error)
 			Ref: ref(fn), Tar: lower,
 			Files:      []File{{Path: "/function", Source: filepath.Join(c.Bin, fn), Mode: 0o755}, passwd, groups},
 			Entrypoint: []string{"/function"},
-			Env:        []string{"PATH=/usr/local/bin:/usr/bin:/bin", "HOME=/tmp"},
+			Env:        append([]string{"PATH=/usr/local/bin:/usr/bin:/bin", "HOME=/tmp"}, gr.env...),
 			Labels:     map[string]string{InputsLabel: inputs[fn], "org.opencontainers.image.title": fn},
 		})
 		if err != nil {
@@ -172,19 +183,19 @@ func lowerLayer(ctx context.Context, c CatalogConfig, layer *debian.Config) (fun
 }
 
 // inputsOf is the digest of all that goes into an image.
-func inputsOf(program string, layer *debian.Config) (string, error) {
+func inputsOf(program string, gr group) (string, error) {
 	f, err := os.Open(program)
 	if err != nil {
 		return "", functions.NotFound("no_program", "there is no program %s", program).
 			WithHint("build the programs of functions/catalog first, with CGO_ENABLED=0").WithCause(err)
 	}
 	defer f.Close()
-	key, err := layerKey(layer)
+	key, err := layerKey(gr.layer)
 	if err != nil {
 		return "", err
 	}
 	h := sha256.New()
-	io.WriteString(h, recipe+key)
+	fmt.Fprintln(h, recipe, key, gr.env)
 	if _, err := io.Copy(h, f); err != nil {
 		return "", fmt.Errorf("read %s: %w", program, err)
 	}

@@ -10,6 +10,7 @@ import (
 type group struct {
 	name      string
 	layer     *debian.Config // nil for static programs
+	env       []string
 	functions []string
 }
 
@@ -22,16 +23,20 @@ var shipped = []group{
 		Packages: []string{"base-files", "poppler-utils", "poppler-data"},
 		Without:  withoutShell,
 	}},
-	{name: "media", functions: []string{"media-info", "waveform"}, layer: &debian.Config{
-		Packages: []string{"base-files", "ffmpeg", "fonts-dejavu-core"},
-		Without:  slices.Concat(withoutShell, withoutDisplay),
-		Links: map[string]string{
-			"/usr/lib/x86_64-linux-gnu/libblas.so.3":    "blas/libblas.so.3",
-			"/usr/lib/x86_64-linux-gnu/liblapack.so.3":  "lapack/liblapack.so.3",
-			"/usr/lib/aarch64-linux-gnu/libblas.so.3":   "blas/libblas.so.3",
-			"/usr/lib/aarch64-linux-gnu/liblapack.so.3": "lapack/liblapack.so.3",
-		},
-	}},
+	{name: "media", functions: []string{"media-info", "waveform"},
+		// What NVIDIA's toolkit shall put into the container when there is a GPU:
+		// video is its decoders and encoders.
+		env: []string{"NVIDIA_DRIVER_CAPABILITIES=compute,utility,video"},
+		layer: &debian.Config{
+			Packages: []string{"base-files", "ffmpeg", "fonts-dejavu-core"},
+			Without:  slices.Concat(withoutShell, withoutDisplay),
+			Links: map[string]string{
+				"/usr/lib/x86_64-linux-gnu/libblas.so.3":    "blas/libblas.so.3",
+				"/usr/lib/x86_64-linux-gnu/liblapack.so.3":  "lapack/liblapack.so.3",
+				"/usr/lib/aarch64-linux-gnu/libblas.so.3":   "blas/libblas.so.3",
+				"/usr/lib/aarch64-linux-gnu/liblapack.so.3": "lapack/liblapack.so.3",
+			},
+		}},
 }
 
 var (

@@ -30,10 +30,11 @@ func run(ctx context.Context, args []string) error {
 	bin := flags.String("bin", "build/catalog", "folder of the programs")
 	cache := flags.String("cache", "build/layers", "folder for package layers")
 	out := flags.String("out", "", "write archives into this folder and load nothing")
+	only := flags.String("only", "", "build this group alone: static, documents or media")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	c := images.CatalogConfig{Bin: *bin, Cache: *cache, Out: *out, Log: slog.New(slog.NewTextHandler(os.Stderr, nil))}
+	c := images.CatalogConfig{Bin: *bin, Cache: *cache, Out: *out, Only: *only, Log: slog.New(slog.NewTextHandler(os.Stderr, nil))}
 	if *out == "" {
 		c.Engine = images.DockerCLI{}
 	}

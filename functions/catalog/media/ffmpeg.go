@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"regexp"
 	"strings"
 
 	"github.com/spillway/spillway/functions/catalog/task"
@@ -35,10 +36,14 @@ func notMedia(err error, stderr string) error {
 	return task.Invalid("NotMedia", "the input cannot be read as sound or film: %s", last(stderr))
 }
 
-// last is the last line of what a program said, cut to a readable length.
+// speaker is how ffmpeg's parts sign their lines; the address differs each time.
+var speaker = regexp.MustCompile(`^\[[^\]]* @ 0x[0-9a-f]+\] `)
+
+// last is the last line of what a program said, without who said it, cut to a
+// readable length.
 func last(s string) string {
 	lines := strings.Split(strings.TrimSpace(s), "\n")
-	l := strings.TrimSpace(lines[len(lines)-1])
+	l := speaker.ReplaceAllString(strings.TrimSpace(lines[len(lines)-1]), "")
 	if len(l) > 300 {
 		l = l[:300] + "..."
 	}

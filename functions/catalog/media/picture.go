@@ -12,7 +12,7 @@ type Size struct{ Width, Height int }
 
 // Waveform draws the first sound of the file as a PNG.
 func Waveform(file, png string, s Size) error {
-	filter := fmt.Sprintf("[0:a:0]aformat=channel_layouts=mono,showwavespic=s=%dx%d:colors=0x2f6fdf[wave]", s.Width, s.Height)
+	filter := fmt.Sprintf("[0:a:0]aformat=channel_layouts=mono,showwavespic=s=%dx%d:scale=sqrt:colors=0x2f6fdf[wave]", s.Width, s.Height)
 	cmd := exec.Command("ffmpeg", "-v", "error", "-nostdin", "-y", "-protocol_whitelist", protocols,
 		"-i", fileURL(file), "-filter_complex", filter, "-map", "[wave]", "-frames:v", "1", "-f", "image2", "-c:v", "png", fileURL(png))
 	if _, stderr, err := run(cmd); err != nil {
