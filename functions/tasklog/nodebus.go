@@ -1,0 +1,132 @@
+package tasklog
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/spillway/spillway/functions"
+)
+
+// NodeHandler is what a node does when it is asked. Its errors reach the caller
+// with their class. Its methods are called at once.
+type NodeHandler interface {
+	Admit(ctx context.Context, a functions.Assignment) error
+	Kill(ctx context.Context, k functions.Kill) error
+	// ReadLog returns lines with numbers over afterLine, oldest first; it need not return all.
+	ReadLog(ctx context.Context, task functions.TaskID, attempt int, afterLine int64) ([]functions.LogLine, error)
+}
+
+// The verbs of node subjects.
+const (
+	verbRun  = "run"
+	verbKill = "kill"
+	verbLog  = "log"
+)
+
+// logRequest asks for a part of an attempt's log; logPart is the answer.
+type logRequest struct {
+	Task    functions.TaskID `json:"task"`
+	Attempt int              `json:"attempt"`
+	After   int64            `json:"after"`
+}
+
+type logPart struct {
+	Lines []functions.LogLine `json:"lines"`
+	More  bool                `json:"more,omitempty"`
+}
+
+// ServeNode answers for node id until ctx ends and its handlers are done. A
+// slow Admit does not hold up a Kill.
+func (l *Log) ServeNode(ctx context.Context, id functions.NodeID, h NodeHandler) error {
+	const most = 64 // requests of a kind at once
+	if err := id.Validate(); err != nil {
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		return l.answer(ctx, nodeSubject(id, verbRun), most, func(ctx context.Context, data []byte) (any, error) {
+			var a functions.Assignment
+			if err := json.Unmarshal(data, &a); err != nil {
+				return nil, functions.Invalid("bad_assignment", "the assignment cannot be read").WithCause(err)
+			}
+			return nil, h.Admit(ctx, a)
+		})
+	})
+	g.Go(func() error {
+		return l.answer(ctx, nodeSubject(id, verbKill), most, func(ctx context.Context, data []byte) (any, error) {
+			var k functions.Kill
+			if err := json.Unmarshal(data, &k); err != nil {
+				return nil, functions.Invalid("bad_kill", "the order cannot be read").WithCause(err)
+			}
+			return nil, h.Kill(ctx, k)
+		})
+	})
+	g.Go(func() error {
+		return l.answer(ctx, nodeSubject(id, verbLog), most, func(ctx context.Context, data []byte) (any, error) {
+			var q logRequest
+			if err := json.Unmarshal(data, &q); err != nil {
+				return nil, functions.Invalid("bad_request", "the request cannot be read").WithCause(err)
+			}
+			lines, err := h.ReadLog(ctx, q.Task, q.Attempt, q.After)
+			if err != nil {
+				return nil, err
+			}
+			n := fit(lines)
+			return logPart{Lines: lines[:n], More: n < len(lines)}, nil
+		})
+	})
+	return g.Wait()
+}
+
+// fit is how many lines, at least one, go into a message. JSON can make a byte
+// of text up to six.
+func fit(lines []functions.LogLine) int {
+	const perLine = 200 // bytes around the text
+	size := 0
+	for i, line := range lines {
+		size += 6*len(line.Text) + perLine
+		if size > maxEventBytes && i > 0 {
+			return i
+		}
+	}
+	return len(lines)
+}
+
+// Run orders a node to run an attempt. A node that is not connected is
+// ErrUnavailable; one that does not answer is ErrTimeout, and may have admitted
+// the attempt.
+func (l *Log) Run(ctx context.Context, id functions.NodeID, a functions.Assignment) error {
+	return l.order(ctx, id, verbRun, a, nil)
+}
+
+// Kill orders a node to stop an attempt. Errors are as of Run.
+func (l *Log) Kill(ctx context.Context, id functions.NodeID, k functions.Kill) error {
+	return l.order(ctx, id, verbKill, k, nil)
+}
+
+// ReadLog returns what a node holds of an attempt's log after line number
+// after.
+func (l *Log) ReadLog(ctx context.Context, id functions.NodeID, task functions.TaskID, attempt int, after int64) ([]functions.LogLine, error) {
+	var all []functions.LogLine
+	for {
+		var part logPart
+		if err := l.order(ctx, id, verbLog, logRequest{task, attempt, after}, &part); err != nil {
+			return nil, err
+		}
+		all = append(all, part.Lines...)
+		if !part.More || len(part.Lines) == 0 {
+			return all, nil
+		}
+		after = part.Lines[len(part.Lines)-1].N
+	}
+}
+
+func (l *Log) order(ctx context.Context, id functions.NodeID, verb string, request, value any) error {
+	if err := id.Validate(); err != nil {
+		return err
+	}
+	return l.call(ctx, fmt.Sprintf("node %s", id), nodeSubject(id, verb), request, value)
+}
