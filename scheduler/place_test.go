@@ -1,0 +1,72 @@
+package scheduler
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/spillway/spillway/functions"
+)
+
+// open is a ready node with free cores and GPUs of a memory in GiB; a negative
+// memory is a leased GPU, 0 a quarantined one.
+func open(id functions.NodeID, cores int64, gpus ...int) *room {
+	res := functions.Resources{MilliCPU: cores * 1000, Memory: 64 * functions.GiB, Tasks: 10}
+	r := &room{ID: id, Open: true, Capacity: res, Free: res}
+	for i, m := range gpus {
+		d := device{GPUInfo: functions.GPUInfo{
+			UUID: fmt.Sprintf("%s%d", id, i), Index: i, Memory: functions.Bytes(max(m, -m)) * functions.GiB, State: functions.GPUFree,
+		}}
+		switch {
+		case m < 0:
+			d.Busy = true
+		case m == 0:
+			d.State = functions.GPUQuarantined
+		}
+		r.GPUs = append(r.GPUs, d)
+	}
+	return r
+}
+
+func TestPlace(t *testing.T) {
+	shut := open("shut", 64, 80)
+	shut.Open = false
+	fleet := []*room{open("cpu1", 4), open("cpu2", 8), open("gpu1", 16, 24, 24), open("gpu2", 16, 80, -80), open("sick", 16, 0), shut}
+	one := functions.Resources{MilliCPU: 1000, Memory: functions.GiB, Tasks: 1}
+	big := functions.Resources{MilliCPU: 12000, Memory: functions.GiB, Tasks: 1}
+	for _, tt := range []struct {
+		name string
+		need need
+		node functions.NodeID
+		gpus []string
+	}{
+		{"CPU work takes the freest node without GPUs", need{Res: one}, "cpu2", nil},
+		{"and a GPU node when nothing else fits", need{Res: big}, "gpu1", nil},
+		{"a GPU comes from the node with fewest left", need{Res: one, GPUs: 1}, "gpu2", []string{"gpu20"}},
+		{"two come from one node", need{Res: one, GPUs: 2}, "gpu1", []string{"gpu10", "gpu11"}},
+		{"three are nowhere", need{Res: one, GPUs: 3}, "", nil},
+		{"memory", need{Res: one, GPUs: 1, Memory: 40 * functions.GiB}, "gpu2", []string{"gpu20"}},
+		{"too much memory", need{Res: one, GPUs: 1, Memory: 100 * functions.GiB}, "", nil},
+		{"a failed device is avoided", need{Res: one, GPUs: 1, Avoid: avoidance{Devices: []string{"gpu20"}}}, "gpu1", []string{"gpu10"}},
+		{"a failed host is avoided", need{Res: one, GPUs: 1, Avoid: avoidance{Never: []functions.NodeID{"gpu1", "gpu2"}}}, "", nil},
+		{"a failed GPU host still does CPU work", need{Res: big, Avoid: avoidance{Never: []functions.NodeID{"gpu1"}}}, "gpu1", nil},
+		{"one that refused comes last", need{Res: one, GPUs: 1, Avoid: avoidance{Rather: []functions.NodeID{"gpu2"}}}, "gpu1", []string{"gpu10"}},
+		{"but is better than none", need{Res: one, GPUs: 2, Avoid: avoidance{Rather: []functions.NodeID{"gpu1"}}}, "gpu1", []string{"gpu10", "gpu11"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r, gpus := place(fleet, tt.need)
+			var got functions.NodeID
+			if r != nil {
+				got = r.ID
+			}
+			if got != tt.node || !slices.Equal(gpus, tt.gpus) {
+				t.Errorf("got %q %v, want %q %v", got, gpus, tt.node, tt.gpus)
+			}
+		})
+	}
+	s := supplyOf(fleet, need{Res: one, GPUs: 2})
+	want := supply{Nodes: 5, Total: 5, Leased: 1, Quarantined: 1, Suited: true, Fits: true}
+	if s != want {
+		t.Errorf("supply is %+v, want %+v", s, want)
+	}
+}
