@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"iter"
+	"time"
 
 	"github.com/minio/minio-go/v7"
 
@@ -96,21 +97,50 @@ func (s *Store) ListVersions(ctx context.Context, bucket, prefix string) iter.Se
 	return s.list(ctx, bucket, minio.ListObjectsOptions{Prefix: prefix, Recursive: true, WithVersions: true})
 }
 
+// ListSince gives every object that was stored at since or later, the store's
+// clock to the second, with all its versions where the bucket keeps them.
+func (s *Store) ListSince(ctx context.Context, bucket, prefix string, since time.Time) iter.Seq2[functions.ObjectRef, error] {
+	return func(yield func(functions.ObjectRef, error) bool) {
+		versions, err := s.Versioned(ctx, bucket)
+		if err != nil {
+			yield(functions.ObjectRef{}, err)
+			return
+		}
+		opts := minio.ListObjectsOptions{Prefix: prefix, Recursive: true, WithVersions: versions}
+		for info, err := range s.infos(ctx, bucket, opts) {
+			if err == nil && info.LastModified.Before(since.Truncate(time.Second)) {
+				continue
+			}
+			if !yield(refOf(bucket, info), err) {
+				return
+			}
+		}
+	}
+}
+
 func (s *Store) list(ctx context.Context, bucket string, opts minio.ListObjectsOptions) iter.Seq2[functions.ObjectRef, error] {
 	return func(yield func(functions.ObjectRef, error) bool) {
+		for info, err := range s.infos(ctx, bucket, opts) {
+			if !yield(refOf(bucket, info), err) {
+				return
+			}
+		}
+	}
+}
+
+// infos leaves delete markers out and ends after the first error.
+func (s *Store) infos(ctx context.Context, bucket string, opts minio.ListObjectsOptions) iter.Seq2[minio.ObjectInfo, error] {
+	return func(yield func(minio.ObjectInfo, error) bool) {
 		if err := checkBucket(bucket); err != nil {
-			yield(functions.ObjectRef{}, err)
+			yield(minio.ObjectInfo{}, err)
 			return
 		}
 		for info := range s.core.ListObjectsIter(ctx, bucket, opts) {
 			if info.Err != nil {
-				yield(functions.ObjectRef{}, translate(ctx, info.Err, "list objects of", bucket, ""))
+				yield(minio.ObjectInfo{}, translate(ctx, info.Err, "list objects of", bucket, ""))
 				return
 			}
-			if info.IsDeleteMarker {
-				continue
-			}
-			if !yield(refOf(bucket, info), nil) {
+			if !info.IsDeleteMarker && !yield(info, nil) {
 				return
 			}
 		}

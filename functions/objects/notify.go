@@ -14,19 +14,13 @@ import (
 // ours begins the id of every notification rule that SetNotifications writes.
 const ours = "spillway-"
 
-// Notification asks the store to report new objects of a prefix and suffix to a
-// target that the store's operator has set up.
-type Notification struct {
-	ARN    string // arn:minio:sqs:<region>:<name>:webhook
-	Prefix string
-	Suffix string
-}
-
-// SetNotifications makes rules the only ones of ours on the bucket. Rules of
-// others stay as they are. It is for MinIO: on AWS the bucket's owner does this.
-// A target that the store does not know is ErrInvalid; a store without
-// notifications answers ErrUnavailable.
-func (s *Store) SetNotifications(ctx context.Context, bucket string, rules []Notification) error {
+// SetNotifications has MinIO report the bucket's new objects that match a
+// trigger's prefix and suffix to every target, which the store's operator has
+// set up: arn:minio:sqs:<region>:<name>:webhook. They become the only rules of
+// ours; rules of others stay as they are. It is for MinIO alone: on AWS the
+// bucket's owner does this. A target that the store does not know is ErrInvalid;
+// a store without notifications answers ErrUnavailable.
+func (s *Store) SetNotifications(ctx context.Context, bucket string, targets []string, triggers []functions.Trigger) error {
 	if err := checkBucket(bucket); err != nil {
 		return err
 	}
@@ -39,26 +33,40 @@ func (s *Store) SetNotifications(ctx context.Context, bucket string, rules []Not
 		return strings.HasPrefix(q.ID, ours)
 	})
 	foreign := len(want.QueueConfigs)
-	for i, r := range rules {
-		if _, err := notification.NewArnFromString(r.ARN); err != nil {
-			return functions.Invalid("bad_arn", "%q is not a notification target", r.ARN).WithCause(err)
+	for _, target := range targets {
+		if _, err := notification.NewArnFromString(target); err != nil {
+			return functions.Invalid("bad_arn", "%q is not a notification target", target).WithCause(err)
 		}
-		c := notification.Config{
-			ID:     fmt.Sprintf("%s%d", ours, i),
-			Events: []notification.EventType{notification.ObjectCreatedAll},
+		seen := make(map[string]bool)
+		for _, t := range triggers {
+			id := t.Prefix + "\x00" + t.Suffix
+			if t.Bucket != bucket || seen[id] {
+				continue
+			}
+			seen[id] = true
+			want.QueueConfigs = append(want.QueueConfigs, notification.QueueConfig{
+				Config: rule(len(want.QueueConfigs)-foreign, t), Queue: target,
+			})
 		}
-		if r.Prefix != "" {
-			c.AddFilterPrefix(r.Prefix)
-		}
-		if r.Suffix != "" {
-			c.AddFilterSuffix(r.Suffix)
-		}
-		want.QueueConfigs = append(want.QueueConfigs, notification.QueueConfig{Config: c, Queue: r.ARN})
 	}
-	if len(have.QueueConfigs)-foreign == len(rules) && slices.EqualFunc(have.QueueConfigs, want.QueueConfigs, sameRule) {
+	if slices.EqualFunc(have.QueueConfigs, want.QueueConfigs, sameRule) {
 		return nil
 	}
 	return translate(ctx, s.core.SetBucketNotification(ctx, bucket, want), "set notifications of", bucket, "")
+}
+
+func rule(n int, t functions.Trigger) notification.Config {
+	c := notification.Config{
+		ID:     fmt.Sprintf("%s%d", ours, n),
+		Events: []notification.EventType{notification.ObjectCreatedAll},
+	}
+	if t.Prefix != "" {
+		c.AddFilterPrefix(t.Prefix)
+	}
+	if t.Suffix != "" {
+		c.AddFilterSuffix(t.Suffix)
+	}
+	return c
 }
 
 func sameRule(a, b notification.QueueConfig) bool {

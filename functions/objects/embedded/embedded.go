@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 
 	"github.com/gofiber/fiber/v3"
@@ -17,7 +18,6 @@ import (
 	"github.com/versity/versitygw/backend/posix"
 	"github.com/versity/versitygw/embedgw"
 	"github.com/versity/versitygw/s3api"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/spillway/spillway/functions"
 )
@@ -73,14 +73,11 @@ func Run(ctx context.Context, c Config) error {
 	// The store ends after the janitor, which works on the same files.
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	var g errgroup.Group
-	g.Go(func() error {
-		sweep(ctx, disk, c.Log)
-		return nil
-	})
+	var janitor sync.WaitGroup
+	janitor.Go(func() { sweep(ctx, disk, c.Log) })
 	err = embedgw.RunVersityGW(ctx, disk, gateway(c))
 	stop()
-	_ = g.Wait()
+	janitor.Wait()
 	if err != nil {
 		return fmt.Errorf("serve the embedded store on %s: %w", c.Addr, err)
 	}

@@ -18,7 +18,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
 	"github.com/spillway/spillway/functions"
-	"github.com/spillway/spillway/functions/objects"
 )
 
 func (b *bench) upload(key string, data []byte) functions.ObjectRef {
@@ -230,13 +229,18 @@ func notifications(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	for _, rules := range [][]objects.Notification{
-		{{ARN: NotifyARN, Prefix: "a/"}, {ARN: NotifyARN, Prefix: "b/", Suffix: ".wav"}},
-		{{ARN: NotifyARN, Prefix: "a/"}, {ARN: NotifyARN, Prefix: "b/", Suffix: ".wav"}},
-		{{ARN: NotifyARN, Prefix: "c/"}},
+	target := []string{NotifyARN}
+	for _, rules := range [][]functions.Trigger{
+		{{Bucket: b.bucket, Prefix: "a/"}, {Bucket: b.bucket, Prefix: "b/", Suffix: ".wav"}},
+		{{Bucket: b.bucket, Prefix: "a/"}, {Bucket: b.bucket, Prefix: "b/", Suffix: ".wav"}},
+		{{Bucket: b.bucket}, {Bucket: b.bucket, Prefix: "c/"}},
 		nil,
 	} {
-		if err := b.store.SetNotifications(ctx, b.bucket, rules); err != nil {
+		given := append(rules, functions.Trigger{Bucket: "another"})
+		if len(rules) > 0 {
+			given = append(given, rules[0]) // two functions may want the same
+		}
+		if err := b.store.SetNotifications(ctx, b.bucket, target, given); err != nil {
 			return err
 		}
 		got, err := b.aws.GetBucketNotificationConfiguration(ctx, &s3.GetBucketNotificationConfigurationInput{Bucket: &b.bucket})
@@ -253,7 +257,7 @@ func notifications(ctx context.Context, b *bench) error {
 			return fmt.Errorf("after %v there are %d rules, %d foreign", rules, len(got.QueueConfigurations), foreign)
 		}
 	}
-	err = b.store.SetNotifications(ctx, b.bucket, []objects.Notification{{ARN: "arn:minio:sqs::NOSUCH:webhook"}})
+	err = b.store.SetNotifications(ctx, b.bucket, []string{"arn:minio:sqs::NOSUCH:webhook"}, []functions.Trigger{{Bucket: b.bucket}})
 	return wantClass(err, functions.ErrInvalid, "a target that the store does not know")
 }
 
