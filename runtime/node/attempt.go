@@ -1,0 +1,123 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/spillway/spillway/functions"
+)
+
+type key struct {
+	task    functions.TaskID
+	attempt int
+}
+
+// record is assignment.json: what the node has promised to run.
+type record struct {
+	Assignment functions.Assignment `json:"assignment"`
+	Leased     []string             `json:"leased,omitempty"` // UUIDs of its GPUs
+}
+
+// state is state.json: how far an attempt has come.
+type state struct {
+	Phases    []functions.Span `json:"phases,omitempty"`
+	StartedAt time.Time        `json:"started_at,omitzero"` // of the container; its deadline counts from here
+}
+
+// attempt is one attempt that the node holds.
+type attempt struct {
+	record
+	key     key
+	spec    functions.Spec // as the attempt's device runs it
+	folder  folder
+	adopted bool // taken over from an earlier agent
+	devices []functions.GPUInfo
+	release func() // gives the GPUs back
+	orders  chan stopOrder
+
+	state  state // used only by the attempt's own goroutine
+	output *capture
+	news   reporter
+	fenced atomic.Bool // ordered to stop for want of a lease
+
+	mu    sync.Mutex // guards the field below
+	phase functions.Phase
+}
+
+func newAttempt(dataDir string, r record) *attempt {
+	as := r.Assignment
+	k := key{as.Task.ID, as.Attempt}
+	a := &attempt{
+		record: r, key: k, spec: as.Function.Spec.WithDefaults().On(as.Device), folder: newFolder(dataDir, k),
+		release: func() {}, orders: make(chan stopOrder, 1), phase: functions.PhaseStage,
+	}
+	a.output = newCapture(k, a.folder.log(), a.spec)
+	return a
+}
+
+func (a *attempt) persist() error {
+	if err := a.folder.make(); err != nil {
+		return err
+	}
+	return writeJSON(a.folder.assignment(), a.record)
+}
+
+func (a *attempt) onGPU() bool { return a.Assignment.Device == functions.GPU }
+
+func (a *attempt) enter(p functions.Phase) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.phase = p
+}
+
+func (a *attempt) running() functions.Running {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return functions.Running{Task: a.key.task, Attempt: a.key.attempt, Epoch: a.Assignment.Epoch, Phase: a.phase}
+}
+
+// stopOrder ends an attempt from outside. It travels as the cause of a context.
+type stopOrder struct {
+	class   functions.Class
+	message string
+	grace   bool // SIGTERM first
+}
+
+func (o stopOrder) Error() string { return o.message }
+
+// stop orders the attempt to end. The first order counts.
+func (a *attempt) stop(o stopOrder) {
+	select {
+	case a.orders <- o:
+	default:
+	}
+}
+
+// obey returns a context that ends when the attempt is ordered to stop, with the
+// order as its cause, and the function that ends the listening.
+func (a *attempt) obey(work context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(work)
+	var listener sync.WaitGroup
+	listener.Go(func() {
+		select {
+		case o := <-a.orders:
+			cancel(o)
+		case <-ctx.Done():
+		}
+	})
+	return ctx, func() { cancel(nil); listener.Wait() }
+}
+
+// ordered returns the order that has ended ctx, if one has.
+func ordered(ctx context.Context) (stopOrder, bool) {
+	var o stopOrder
+	ok := errors.As(context.Cause(ctx), &o)
+	return o, ok
+}
+
+func (o stopOrder) failure() *functions.Failure {
+	return &functions.Failure{Class: o.class, Message: o.message}
+}

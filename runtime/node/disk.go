@@ -1,0 +1,146 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/spillway/spillway/functions"
+	"golang.org/x/sys/unix"
+)
+
+// freeDisk is the room that is left on the file system of a folder.
+func freeDisk(path string) (functions.Bytes, error) {
+	var s unix.Statfs_t
+	if err := unix.Statfs(path, &s); err != nil {
+		return 0, fmt.Errorf("read free disk: %w", err)
+	}
+	return functions.Bytes(s.Bavail) * functions.Bytes(s.Bsize), nil
+}
+
+// checkRoom refuses to stage what would fill the disk.
+func (n *Node) checkRoom(a *attempt) *functions.Failure {
+	free, err := freeDisk(n.cfg.DataDir)
+	if err != nil {
+		return diskFailure("read free disk", err)
+	}
+	var need functions.Bytes
+	for _, in := range a.Assignment.Task.Inputs {
+		need += functions.Bytes(max(in.Size, 0))
+	}
+	if free-need >= n.cfg.DiskFloor {
+		return nil
+	}
+	return &functions.Failure{
+		Class:   functions.Infra,
+		Message: fmt.Sprintf("the node has %s of disk free, and the inputs take %s of it", free, need),
+		Hint:    fmt.Sprintf("free disk space on the node: it keeps %s", n.cfg.DiskFloor),
+	}
+}
+
+// watchDisk looks at what the container writes, until it is too much.
+func (n *Node) watchDisk(ctx context.Context, a *attempt, over chan<- *functions.Failure) {
+	for pause(ctx, n.time.Disk) {
+		began := time.Now()
+		if f := n.checkDisk(a); f != nil {
+			over <- f
+			return
+		}
+		// Many files take long to count: never more than a fifth of the time.
+		if !pause(ctx, min(4*time.Since(began), 10*time.Second)) {
+			return
+		}
+	}
+}
+
+// checkDisk compares what the container has written with its limit.
+func (n *Node) checkDisk(a *attempt) *functions.Failure {
+	var total functions.Bytes
+	entries := 0
+	for _, dir := range []string{a.folder.work(), a.folder.tmp()} {
+		size, count, err := diskUsage(dir)
+		if err != nil {
+			return diskFailure("measure what the container wrote", err)
+		}
+		total += size
+		entries += count
+	}
+	limit := a.spec.Limits.Disk
+	switch {
+	case total > limit:
+		return &functions.Failure{Class: functions.DiskExceeded, Message: fmt.Sprintf("wrote %s to %s and /tmp; its limit is %s", total, taskDir, limit)}
+	case entries > mostEntries:
+		return &functions.Failure{Class: functions.DiskExceeded, Message: fmt.Sprintf("made over %d files in %s and /tmp", mostEntries, taskDir)}
+	}
+	return nil
+}
+
+// mostEntries bounds files and folders together: empty ones take room as well.
+const mostEntries = 20 * mostOutputs
+
+// diskUsage sums what is under a folder: for each file the larger of its length
+// and its blocks, for a file with holes is uploaded at its length. Files that
+// vanish meanwhile do not count. It stops counting past mostEntries.
+func diskUsage(dir string) (size functions.Bytes, entries int, err error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer root.Close()
+	err = walk(root, func(_ string, e fs.DirEntry) error {
+		entries++
+		if entries > mostEntries {
+			return fs.SkipAll
+		}
+		info, err := e.Info()
+		if err != nil || e.IsDir() {
+			return nil // gone; or a folder, whose size is the file system's
+		}
+		length := info.Size()
+		if st, ok := info.Sys().(*syscall.Stat_t); ok {
+			length = max(length, st.Blocks*512)
+		}
+		size += functions.Bytes(length)
+		return nil
+	})
+	return size, entries, err
+}
+
+// walk visits everything under root, follows no link, and takes no offence at
+// what disappears meanwhile.
+func walk(root *os.Root, visit func(name string, e fs.DirEntry) error) error {
+	return fs.WalkDir(root.FS(), ".", func(name string, e fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if name == "." {
+			return nil
+		}
+		return visit(name, e)
+	})
+}
+
+func removeFile(path string) error {
+	err := os.Remove(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+func fullDisk(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
+
+func diskFailure(what string, err error) *functions.Failure {
+	f := &functions.Failure{Class: functions.Infra, Message: what + ": " + err.Error()}
+	if fullDisk(err) {
+		f.Hint = "free disk space on the node"
+	}
+	return f
+}

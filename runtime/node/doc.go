@@ -1,0 +1,30 @@
+// Package node is the agent of one host: it takes attempts, runs each in one
+// container, and writes how it ended to the log.
+//
+// An attempt is admitted (admit.go: its room and its GPUs are leased here and
+// nowhere else), then goes through the phases of run.go: stage, pull, launch,
+// run, collect, finish. Whatever happens, it ends with exactly one fin event
+// under one message id; until that event is in the log the node holds the
+// attempt, its container and its files, and names it in every heartbeat.
+//
+// Files under DataDir are the agent's memory:
+//
+//	lock                      one agent at a time
+//	boot.json                 the boot id, and the machine's boot that it belongs to
+//	tasks/TASK/ATTEMPT/
+//	    assignment.json       what was admitted; its absence means: nothing to do here
+//	    state.json            phases so far, start of the container
+//	    outcome.json          how it ended; only the log is missing
+//	    event.json, in/       given to the container, read-only
+//	    work/                 /task of the container: out/, result.json, progress
+//	    tmp/                  /tmp of the container
+//	    log.jsonl             what it wrote
+//
+// An agent that stops leaves its containers running; the next one adopts them
+// under the same boot id and goes on where each stands (adopt.go). After a
+// reboot of the machine nothing runs any more: the agent takes a new boot id,
+// which tells the leader so.
+//
+// A node that no leader has heard for Timings.Fence kills its containers
+// (fence.go), so that the leader can run their tasks elsewhere a little later.
+package node

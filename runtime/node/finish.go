@@ -1,0 +1,108 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spillway/spillway/functions"
+	"github.com/spillway/spillway/runtime"
+)
+
+// mostWait is the longest pause between two tries of what must succeed in the end.
+const mostWait = 5 * time.Second
+
+// finish writes the outcome to the log, however long the log is away: the
+// container and its files are the node's outbox until then. It reports false
+// when the agent stops first.
+func (n *Node) finish(work context.Context, a *attempt, out functions.Outcome) bool {
+	id := fmt.Sprintf("fin-%s-%d", a.key.task, a.key.attempt)
+	event := func() functions.Event {
+		return functions.Event{
+			Kind: functions.Finish, Task: a.key.task, At: n.now(),
+			Fin: &functions.Closing{Attempt: a.key.attempt, Node: n.cfg.ID, Outcome: out},
+		}
+	}
+	for wait := 200 * time.Millisecond; ; wait = min(2*wait, mostWait) {
+		_, err := n.cfg.Link.Append(work, id, event())
+		switch {
+		case err == nil:
+			return true
+		case errors.Is(err, functions.ErrInvalid), errors.Is(err, functions.ErrTooLarge):
+			// Never accepted as it is: say so in its place. The outputs are stored.
+			if out.Failure == nil || out.Failure.Class != functions.BadOutput {
+				out = functions.Outcome{
+					Failure:  &functions.Failure{Class: functions.BadOutput, Phase: functions.PhaseCollect, Message: "the outcome does not fit into the log: " + err.Error()},
+					ExitCode: out.ExitCode, Log: out.Log, Phases: out.Phases, GPUs: out.GPUs, Container: out.Container,
+				}
+			}
+		}
+		n.log.Warn("fin event not logged yet", "task", a.key.task, "attempt", a.key.attempt, "err", err)
+		if !pause(work, wait) {
+			return false
+		}
+	}
+}
+
+// forget gives the slot back and remembers that the attempt is done.
+func (n *Node) forget(a *attempt) {
+	n.giveBack(a)
+	n.mu.Lock()
+	now := n.now()
+	n.ended[a.key] = now
+	for k, at := range n.ended {
+		if now.Sub(at) > rememberEnded {
+			delete(n.ended, k)
+		}
+	}
+	n.mu.Unlock()
+	n.changed()
+}
+
+// discard removes what is left of an attempt that is in the log. The promise goes
+// first: an agent that dies here must not run the attempt again.
+func (n *Node) discard(ctx context.Context, a *attempt, id runtime.ID) {
+	if err := removeFile(a.folder.assignment()); err != nil {
+		n.log.Warn("assignment not removed", "task", a.key.task, "attempt", a.key.attempt, "err", err)
+	}
+	if id != "" {
+		n.remove(ctx, id)
+	}
+	if err := a.folder.removeAll(); err != nil {
+		n.log.Warn("task folder not removed", "task", a.key.task, "attempt", a.key.attempt, "err", err)
+	}
+}
+
+// remove repeats itself until the container is gone or the agent stops; the next
+// agent finds it by its labels.
+func (n *Node) remove(ctx context.Context, id runtime.ID) {
+	ctx, done := n.outlive(ctx)
+	defer done()
+	for wait := time.Second; ; wait = min(2*wait, undoTime) {
+		bounded, cancel := context.WithTimeout(ctx, undoTime)
+		err := n.cfg.Driver.Remove(bounded, id)
+		cancel()
+		if err == nil {
+			return
+		}
+		n.log.Warn("container not removed yet", "container", id, "err", err)
+		if !pause(ctx, wait) {
+			return
+		}
+	}
+}
+
+// outlive returns a context for what follows an attempt's end: orders to the
+// attempt do not reach it, the agent's stop does.
+func (n *Node) outlive(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	n.group.Go(func() {
+		select {
+		case <-n.leaving:
+			cancel(errStopping)
+		case <-ctx.Done():
+		}
+	})
+	return ctx, func() { cancel(nil) }
+}

@@ -1,0 +1,91 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spillway/spillway/functions"
+	"github.com/spillway/spillway/runtime"
+)
+
+// undoTime bounds one attempt to undo something.
+const undoTime = 30 * time.Second
+
+func (n *Node) pull(ctx context.Context, a *attempt) *functions.Failure {
+	ctx, cancel := context.WithTimeoutCause(ctx, n.time.Pull, functions.ErrTimeout)
+	defer cancel()
+	err := n.cfg.Driver.Pull(ctx, a.spec.Image)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, functions.ErrNotFound), errors.Is(err, functions.ErrForbidden), errors.Is(err, functions.ErrInvalid):
+		return &functions.Failure{Class: functions.ImageMissing, Message: err.Error()}
+	case errors.Is(context.Cause(ctx), functions.ErrTimeout):
+		return &functions.Failure{Class: functions.ImageMissing, Message: fmt.Sprintf("image %s was not pulled within %s", a.spec.Image, n.time.Pull)}
+	}
+	return &functions.Failure{Class: functions.Infra, Message: "pull image: " + err.Error()}
+}
+
+// launch creates and starts the container. A launch that fails leaves none, and
+// one that hangs leaves it to the remover: the engine may still start it.
+func (n *Node) launch(ctx context.Context, a *attempt, event []byte) (id runtime.ID, fail *functions.Failure) {
+	began := n.now()
+	spec, err := containerSpec(a.Assignment, a.devices, n.cfg.ID, a.folder, n.user, began.Add(a.spec.Timeout.Std()))
+	if err != nil {
+		return "", &functions.Failure{Class: functions.Permanent, Message: err.Error()}
+	}
+	limited, cancel := context.WithTimeoutCause(ctx, n.time.Launch, functions.ErrTimeout)
+	defer cancel()
+	id, err = n.cfg.Driver.Create(limited, spec)
+	if errors.Is(err, functions.ErrConflict) { // left by an agent that died between create and start
+		n.removeStrays(ctx, a)
+		id, err = n.cfg.Driver.Create(limited, spec)
+	}
+	if err != nil {
+		n.removeStrays(ctx, a)
+		return "", n.launchFailure(a, err)
+	}
+	defer func() {
+		if fail != nil {
+			n.group.Go(func() { n.remove(context.WithoutCancel(ctx), id) })
+		}
+	}()
+	// Before the start: an agent that dies in between must not give the container
+	// a second deadline.
+	a.state.StartedAt = began
+	if err := writeJSON(a.folder.state(), a.state); err != nil {
+		return id, diskFailure("write down the start", err)
+	}
+	stdout, stderr := a.output.streams()
+	if err := n.cfg.Driver.Start(limited, id, runtime.Streams{Stdin: event, Stdout: stdout, Stderr: stderr}); err != nil {
+		return id, n.launchFailure(a, err)
+	}
+	return id, nil
+}
+
+func (n *Node) launchFailure(a *attempt, err error) *functions.Failure {
+	message, hung := err.Error(), false
+	if le, ok := errors.AsType[*runtime.LaunchError](err); ok {
+		message, hung = le.Message, le.Hung
+	}
+	class := runtime.ClassifyLaunch(message, hung, a.onGPU())
+	if hung {
+		message = fmt.Sprintf("the engine did not answer the launch within %s", n.time.Launch)
+	}
+	return &functions.Failure{Class: class, Message: message}
+}
+
+// removeStrays removes containers of the attempt that have no known ID.
+func (n *Node) removeStrays(ctx context.Context, a *attempt) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
+	defer cancel()
+	found, err := n.containers(ctx, a)
+	for _, c := range found {
+		err = errors.Join(err, n.cfg.Driver.Remove(ctx, c.ID))
+	}
+	if err != nil {
+		n.log.Warn("stray container not removed", "task", a.key.task, "attempt", a.key.attempt, "err", err)
+	}
+}

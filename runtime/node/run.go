@@ -1,0 +1,133 @@
+package node
+
+import (
+	"context"
+	"time"
+
+	"github.com/spillway/spillway/functions"
+	"github.com/spillway/spillway/runtime"
+)
+
+// run is the whole life of one attempt on this node. When the agent stops on the
+// way, run returns at once and leaves everything as it is: files, container and
+// promise. The next agent calls run with them again.
+func (n *Node) run(work context.Context, a *attempt) {
+	ctx, deaf := a.obey(work)
+	defer deaf()
+
+	out, known := n.loadOutcome(a)
+	if !known {
+		out = n.execute(ctx, a)
+		if work.Err() != nil {
+			return
+		}
+		if err := writeJSON(a.folder.outcome(), out); err != nil {
+			n.log.Warn("outcome not kept on disk", "task", a.key.task, "attempt", a.key.attempt, "err", err)
+		}
+	}
+	if n.cfg.GPUs != nil && !known {
+		n.cfg.GPUs.Report(out.Failure, a.Leased)
+	}
+	if !n.finish(work, a, out) {
+		return
+	}
+	a.release()
+	n.forget(a)
+	n.discard(work, a, runtime.ID(out.Container))
+}
+
+// execute takes the attempt from wherever it stands to its outcome.
+func (n *Node) execute(ctx context.Context, a *attempt) (out functions.Outcome) {
+	out.GPUs = a.Leased
+	defer func() {
+		if out.Failure != nil {
+			out.Failure.Hint = hint(out.Failure)
+		}
+		out.Phases = a.state.Phases
+		out.Log, out.LogTail = n.closeLog(ctx, a)
+	}()
+
+	id, ended, fail := n.adopt(ctx, a)
+	if fail == nil && id == "" {
+		id, fail = n.start(ctx, a)
+	}
+	out.Container = string(id)
+	if fail != nil {
+		out.Failure = fail
+		return out
+	}
+
+	var exit runtime.Exit
+	fail = n.timed(ctx, a, functions.PhaseRun, func() (f *functions.Failure) {
+		exit, out.PeakMemory, f = n.wait(ctx, a, id, ended)
+		return f
+	})
+	out.ExitCode = exit.Code
+	if fail == nil {
+		fail = n.judge(a, exit, false)
+	}
+	if fail != nil && !a.spec.KeepFailed {
+		fail.ExitCode = exit.Code
+		out.Failure = n.explain(a, fail)
+		return out
+	}
+	out.Failure = fail
+	fail = n.timed(ctx, a, functions.PhaseCollect, func() *functions.Failure { return n.collect(ctx, a, &out) })
+	if out.Failure != nil { // its own failure counts, not that of keeping what it left
+		out.Failure.ExitCode = exit.Code
+		out.Failure = n.explain(a, out.Failure)
+		return out
+	}
+	out.Failure = fail
+	return out
+}
+
+// start makes a container for the attempt and starts it.
+func (n *Node) start(ctx context.Context, a *attempt) (id runtime.ID, fail *functions.Failure) {
+	a.state = state{}
+	var event []byte
+	fail = n.timed(ctx, a, functions.PhaseStage, func() (f *functions.Failure) {
+		event, f = n.stage(ctx, a)
+		return f
+	})
+	if fail != nil {
+		return "", fail
+	}
+	fail = n.timed(ctx, a, functions.PhasePull, func() *functions.Failure { return n.pull(ctx, a) })
+	if fail != nil {
+		return "", fail
+	}
+	fail = n.timed(ctx, a, functions.PhaseLaunch, func() (f *functions.Failure) {
+		id, f = n.launch(ctx, a, event)
+		return f
+	})
+	return id, fail
+}
+
+// timed runs one phase, measures it and says where it failed. A phase that fails
+// after an order to stop has failed because of the order.
+func (n *Node) timed(ctx context.Context, a *attempt, p functions.Phase, phase func() *functions.Failure) *functions.Failure {
+	a.enter(p)
+	n.changed()
+	n.cfg.Link.Progress(functions.Progress{Task: a.key.task, Attempt: a.key.attempt, Phase: p, At: n.now()})
+	began := n.now()
+	fail := phase()
+	took := n.now().Sub(began)
+	a.state.Phases = append(a.state.Phases, functions.Span{Phase: p, MS: float64(took) / float64(time.Millisecond)})
+	if fail == nil {
+		return nil
+	}
+	if o, ok := ordered(ctx); ok {
+		fail = o.failure()
+	}
+	fail.Phase = p
+	return fail
+}
+
+// hint keeps the hint that a phase gave.
+func hint(f *functions.Failure) string {
+	if f.Hint != "" {
+		return f.Hint
+	}
+	return runtime.Hint(f.Class, f.Message)
+}

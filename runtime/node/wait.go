@@ -1,0 +1,161 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/spillway/spillway/functions"
+	"github.com/spillway/spillway/runtime"
+)
+
+// exitReport is the answer of await.
+type exitReport struct {
+	exit runtime.Exit
+	err  error
+}
+
+// wait follows the container to its exit, and makes it exit: at its deadline, by
+// order, or when it writes too much. ended: it had exited before we looked.
+// The failure is ours or the reason for which we stopped it, never its own.
+func (n *Node) wait(ctx context.Context, a *attempt, id runtime.ID, ended bool) (exit runtime.Exit, peak functions.Bytes, fail *functions.Failure) {
+	hold, done := context.WithCancel(context.WithoutCancel(ctx))
+	var group sync.WaitGroup
+	defer group.Wait()
+	defer done()
+
+	exits := make(chan exitReport, 1)
+	group.Go(func() { exits <- n.await(hold, a, id) })
+	over := make(chan *functions.Failure, 1)
+	peaks := make(chan functions.Bytes, 1)
+	var deadline <-chan time.Time
+	if ended {
+		peaks <- 0
+	} else {
+		group.Go(func() { n.watchDisk(hold, a, over) })
+		group.Go(func() { n.watchProgress(hold, a) })
+		group.Go(func() { peaks <- n.watchMemory(hold, id) })
+		timer := time.NewTimer(max(0, a.state.StartedAt.Add(a.spec.Timeout.Std()).Sub(n.now())))
+		defer timer.Stop()
+		deadline = timer.C
+	}
+	defer func() { done(); peak = <-peaks }()
+
+	grace := a.spec.Grace.Std()
+	select {
+	case e := <-exits:
+		return e.exit, 0, engineFailure(e.err)
+	case fail = <-over:
+		grace = 0 // it would only write on
+	case <-deadline:
+		fail = n.judge(a, runtime.Exit{}, true)
+	case <-ctx.Done():
+		o, ok := ordered(ctx)
+		if !ok { // the agent stops, and the container runs on
+			return exit, 0, &functions.Failure{Class: functions.Infra, Message: errStopping.Error()}
+		}
+		fail = o.failure()
+		if !o.grace {
+			grace = 0
+		}
+	}
+	group.Go(func() { n.stopContainer(hold, id, grace) })
+	patience := time.NewTimer(grace + n.time.Engine)
+	defer patience.Stop()
+	select {
+	case e := <-exits:
+		return e.exit, 0, fail
+	case <-patience.C: // the engine is away: the reason stands, the remover goes on
+		n.group.Go(func() { n.remove(context.WithoutCancel(ctx), id) })
+	case <-n.leaving:
+	}
+	return exit, 0, fail
+}
+
+// await waits through absences of the engine. After each it takes the output from
+// its beginning again, because the copy broke off.
+func (n *Node) await(ctx context.Context, a *attempt, id runtime.ID) exitReport {
+	var away time.Time // since when the engine does not answer
+	for {
+		began := n.now()
+		exit, err := n.cfg.Driver.Wait(ctx, id)
+		if err == nil || ctx.Err() != nil || !errors.Is(err, functions.ErrUnavailable) {
+			return exitReport{exit, err}
+		}
+		if away.IsZero() || n.now().Sub(began) > n.time.Probe { // it was back in between
+			away = n.now()
+			n.log.Warn("engine away while a container runs", "task", a.key.task, "attempt", a.key.attempt, "err", err)
+		}
+		for {
+			if n.now().Sub(away) > n.time.Engine || !pause(ctx, time.Second) {
+				return exitReport{exit, err}
+			}
+			stdout, stderr := a.output.streams()
+			if err = n.cfg.Driver.Attach(ctx, id, runtime.Streams{Stdout: stdout, Stderr: stderr}); err == nil {
+				break
+			}
+			if !errors.Is(err, functions.ErrUnavailable) {
+				return exitReport{exit, err}
+			}
+		}
+	}
+}
+
+// stopContainer repeats itself until the engine has stopped the container.
+func (n *Node) stopContainer(ctx context.Context, id runtime.ID, grace time.Duration) {
+	for {
+		bounded, cancel := context.WithTimeout(ctx, grace+undoTime)
+		err := n.cfg.Driver.Stop(bounded, id, grace)
+		cancel()
+		if err == nil || !pause(ctx, time.Second) {
+			return
+		}
+		grace = 0
+	}
+}
+
+// watchMemory returns the most memory that was seen in use. Short tasks end
+// before the first look: the engine's own peak, where it has one, is as of then.
+func (n *Node) watchMemory(ctx context.Context, id runtime.ID) (peak functions.Bytes) {
+	for every := 250 * time.Millisecond; pause(ctx, every); every = min(2*every, 5*time.Second) {
+		bounded, cancel := context.WithTimeout(ctx, 5*time.Second)
+		u, err := n.cfg.Driver.Usage(bounded, id)
+		cancel()
+		if err == nil { // only a figure for people is lost otherwise
+			peak = max(peak, u.Memory, u.PeakMemory)
+		}
+	}
+	return peak
+}
+
+func engineFailure(err error) *functions.Failure {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, functions.ErrNotFound):
+		return &functions.Failure{Class: functions.Infra, Message: "the container was removed while it ran", Hint: "somebody or something else removes containers on the node"}
+	}
+	return &functions.Failure{Class: functions.Infra, Message: "wait for the container: " + err.Error()}
+}
+
+// judge says what an exit means; nil is success.
+func (n *Node) judge(a *attempt, exit runtime.Exit, deadline bool) *functions.Failure {
+	class := runtime.ClassifyRun(exit, a.onGPU(), a.output.stderrTail(), deadline)
+	f := &functions.Failure{Class: class, Phase: functions.PhaseRun, ExitCode: exit.Code}
+	switch class {
+	case "":
+		return nil
+	case functions.TimedOutRun:
+		f.Message = fmt.Sprintf("ran past its limit of %s", a.spec.Timeout)
+	case functions.OutOfMemory:
+		f.Message = fmt.Sprintf("used more than its %s of memory", a.spec.Limits.Memory)
+	default:
+		f.Message = fmt.Sprintf("ended with code %d", exit.Code)
+		if line := a.output.lastError(); line != "" {
+			f.Message += ": " + line
+		}
+	}
+	return f
+}
