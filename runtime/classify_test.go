@@ -101,6 +101,11 @@ func TestClassifyLaunch(t *testing.T) {
 		{`Conflict. The container name "/a" is already in use by container "b"`, functions.Infra, functions.Infra},
 		{`Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?`, functions.Infra, functions.Infra},
 
+		{`error during connect: Post "http://%2Fvar%2Frun%2Fdocker.sock/v1.41/containers/a/start": EOF`, functions.Infra, functions.Infra},
+		{`failed to create endpoint a on network bridge: adding interface veth9c36b3e to bridge docker0 failed: could not find bridge docker0: route ip+net: no such network interface`, functions.Infra, functions.Infra},
+		{`network bridge not found`, functions.Infra, functions.Infra},
+		{`invalid mount config for type "bind": bind source path does not exist: /srv/in`, functions.Infra, functions.Infra},
+
 		// Nothing that we know.
 		{`a text that no one has seen`, functions.GPUUnknown, functions.Infra},
 		{``, functions.GPUUnknown, functions.Infra},

@@ -29,12 +29,17 @@ type Config struct {
 	Host string       // unix:///path or tcp://host:port; empty = unix:///var/run/docker.sock
 	Log  *slog.Logger // nil discards
 
+	// EgressNetwork is the engine's network for containers with network egress;
+	// empty = bridge.
+	EgressNetwork string
+
 	CACert, Cert, Key string // files, for an engine behind TLS; empty = none
 }
 
 // Driver runs containers on one engine. Close it when it is no longer used.
 type Driver struct {
 	engine *client.Client
+	egress string
 	log    *slog.Logger
 
 	mu      sync.Mutex // guards outputs
@@ -57,7 +62,10 @@ func New(c Config) (*Driver, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Driver{engine: engine, log: log.With("component", "docker"), outputs: map[runtime.ID][]*output{}}, nil
+	return &Driver{
+		engine: engine, egress: c.EgressNetwork,
+		log: log.With("component", "docker"), outputs: map[runtime.ID][]*output{},
+	}, nil
 }
 
 // Close stops copying output and lets go of the engine. Containers run on.
@@ -90,7 +98,7 @@ func (d *Driver) Probe(ctx context.Context) (string, error) {
 
 // Create implements runtime.Driver.
 func (d *Driver) Create(ctx context.Context, spec runtime.Spec) (runtime.ID, error) {
-	config, host := translate(spec)
+	config, host := translate(spec, d.egress)
 	made, err := d.engine.ContainerCreate(ctx, config, host, nil, nil, spec.Name)
 	switch {
 	case err == nil:
@@ -112,6 +120,10 @@ func (d *Driver) Create(ctx context.Context, spec runtime.Spec) (runtime.ID, err
 func (d *Driver) Start(ctx context.Context, id runtime.ID, io runtime.Streams) error {
 	conn, err := d.attach(ctx, id)
 	if err != nil {
+		// The client reports no class for an attach that is refused.
+		if _, cause := d.engine.ContainerInspect(ctx, string(id)); cause != nil {
+			err = cause
+		}
 		return launchError(ctx, "start", err, translateError("attach to container", err))
 	}
 	if err := d.engine.ContainerStart(ctx, string(id), container.StartOptions{}); err != nil {

@@ -19,9 +19,9 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // engine returns a driver on this machine's engine with the test image loaded.
-func engine(t testing.TB) (*Driver, string) {
+func engine(t testing.TB, c Config) (*Driver, string) {
 	t.Helper()
-	d, err := New(Config{})
+	d, err := New(c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +48,7 @@ func engine(t testing.TB) (*Driver, string) {
 
 func TestConformance(t *testing.T) {
 	runtimetest.TestDriver(t, func(t *testing.T) runtimetest.Subject {
-		d, image := engine(t)
+		d, image := engine(t, Config{})
 		return runtimetest.Subject{Driver: d, Image: image}
 	})
 }
@@ -95,7 +95,7 @@ func TestBadAddress(t *testing.T) {
 }
 
 func TestPullNamesTheImage(t *testing.T) {
-	d, _ := engine(t)
+	d, _ := engine(t, Config{})
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	err := d.Pull(ctx, "127.0.0.1:1/spillway/none:none")
@@ -107,5 +107,38 @@ func TestPullNamesTheImage(t *testing.T) {
 	}
 	if err := d.Pull(ctx, "Not A Name"); !errors.Is(err, functions.ErrInvalid) {
 		t.Errorf("Pull of a name that is none: %v, want invalid", err)
+	}
+}
+
+func TestEgressReachesOut(t *testing.T) {
+	for _, network := range []string{"", "host"} {
+		d, image := engine(t, Config{EgressNetwork: network})
+		ctx := t.Context()
+		id, err := d.Create(ctx, runtime.Spec{Image: image, Command: []string{"facts"}, Network: functions.NetworkEgress})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer d.Remove(context.WithoutCancel(ctx), id)
+		var out bytes.Buffer
+		err = d.Start(ctx, id, runtime.Streams{Stdout: &out})
+		if launch := (*runtime.LaunchError)(nil); network == "" && errors.As(err, &launch) {
+			// An engine without a usable bridge: the node's fault, not the function's.
+			for _, gpu := range []bool{true, false} {
+				if class := runtime.ClassifyLaunch(launch.Message, launch.Hung, gpu); class != functions.Infra {
+					t.Errorf("class with gpu=%v: %s, want %s: %v", gpu, class, functions.Infra, err)
+				}
+			}
+			t.Logf("no usable bridge here: %v", err)
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := d.Wait(ctx, id); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Contains(out.Bytes(), []byte("interfaces lo,")) {
+			t.Errorf("with egress by %q:\n%s", network, out.String())
+		}
 	}
 }

@@ -37,8 +37,9 @@ const (
 // video, NVENC's and NVDEC's libraries are not mounted.
 var gpuCapabilities = []string{"gpu", "compute", "utility", "video"}
 
-// translate turns a spec into what the engine takes. It does no I/O.
-func translate(s runtime.Spec) (*container.Config, *container.HostConfig) {
+// translate turns a spec into what the engine takes; egress is the engine's
+// network for those that may reach out. It does no I/O.
+func translate(s runtime.Spec, egress string) (*container.Config, *container.HostConfig) {
 	yes := true
 	pids := or(s.Pids, defaultPids)
 	memory := int64(or(s.Memory, defaultMemory))
@@ -75,7 +76,7 @@ func translate(s runtime.Spec) (*container.Config, *container.HostConfig) {
 		},
 	}
 	if s.Network == functions.NetworkEgress {
-		host.NetworkMode = networkBridge
+		host.NetworkMode = container.NetworkMode(or(egress, networkBridge))
 	}
 	if s.FileSize > 0 {
 		host.Ulimits = append(host.Ulimits, &container.Ulimit{Name: "fsize", Soft: int64(s.FileSize), Hard: int64(s.FileSize)})

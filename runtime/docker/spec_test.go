@@ -32,7 +32,7 @@ func TestTranslate(t *testing.T) {
 	gpu := full
 	gpu.GPUs = []string{"GPU-0", "GPU-1"}
 	for name, spec := range map[string]runtime.Spec{"least": {Image: "a"}, "cpu": full, "gpu": gpu} {
-		config, host := translate(spec)
+		config, host := translate(spec, "")
 		got, err := json.MarshalIndent(struct {
 			Config *container.Config
 			Host   *container.HostConfig
@@ -71,7 +71,7 @@ func TestTranslateIsAlwaysHardened(t *testing.T) {
 			LogSize:  functions.Bytes(rapid.Int64Range(0, 1<<30).Draw(t, "log")),
 		}
 		before := slices.Clone(spec.Env)
-		config, host := translate(spec)
+		config, host := translate(spec, "")
 		switch {
 		case host.NetworkMode != "none", !host.ReadonlyRootfs, !slices.Equal(host.CapDrop, []string{"ALL"}), len(host.CapAdd) > 0,
 			!slices.Contains(host.SecurityOpt, "no-new-privileges"), !*host.Init, host.AutoRemove, host.Privileged:

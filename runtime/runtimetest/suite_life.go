@@ -197,6 +197,10 @@ func testGone(t *testing.T, b *bench) {
 	if err := b.Driver.Attach(within(t), id, runtime.Streams{}); !errors.Is(err, functions.ErrNotFound) {
 		t.Errorf("Attach to a removed one: %v, want not found", err)
 	}
+	var launch *runtime.LaunchError
+	if err := b.Driver.Start(within(t), id, runtime.Streams{}); !errors.Is(err, functions.ErrNotFound) || !errors.As(err, &launch) {
+		t.Errorf("Start of a removed one: %v, want a LaunchError that is not found", err)
+	}
 	created := b.create(t, b.spec("exit", "0"))
 	if err := b.Driver.Stop(within(t), created, time.Second); err != nil {
 		t.Errorf("Stop of one that never started: %v", err)
