@@ -1,0 +1,119 @@
+package ingest
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/spillway/spillway/functions"
+)
+
+// eventOf writes the event that AWS would send for the object. It is what a
+// function gets, whoever reported the object: from what the store says now, and
+// without what MinIO adds, which names internal addresses and access keys.
+func eventOf(ref functions.ObjectRef, region string, at time.Time) (json.RawMessage, error) {
+	name := "ObjectCreated:Put"
+	if strings.Contains(ref.ETag, "-") { // an MD5 of MD5s, with the number of parts
+		name = "ObjectCreated:CompleteMultipartUpload"
+	}
+	type object struct {
+		Key       string `json:"key"`
+		Size      int64  `json:"size"`
+		ETag      string `json:"eTag"`
+		VersionID string `json:"versionId,omitempty"`
+	}
+	principal := map[string]string{"principalId": "spillway"}
+	event := map[string]any{"Records": []any{map[string]any{
+		"eventVersion":      "2.1",
+		"eventSource":       "aws:s3",
+		"awsRegion":         region,
+		"eventTime":         at.UTC().Format("2006-01-02T15:04:05.000Z"),
+		"eventName":         name,
+		"userIdentity":      principal,
+		"requestParameters": map[string]string{"sourceIPAddress": "127.0.0.1"},
+		"responseElements":  map[string]string{},
+		"s3": map[string]any{
+			"s3SchemaVersion": "1.0",
+			"configurationId": "spillway",
+			"bucket": map[string]any{
+				"name": ref.Bucket, "ownerIdentity": principal, "arn": "arn:aws:s3:::" + ref.Bucket,
+			},
+			"object": object{formKey(ref.Key), ref.Size, ref.ETag, ref.VersionID},
+		},
+	}}}
+	raw, err := json.Marshal(event)
+	if err != nil {
+		return nil, fmt.Errorf("write event of %s/%s: %w", ref.Bucket, ref.Key, err)
+	}
+	return raw, nil
+}
+
+// formKey encodes a key as AWS does in events: like a form, slashes kept.
+func formKey(key string) string {
+	return strings.ReplaceAll(url.QueryEscape(key), "%2F", "/")
+}
+
+// message is any body that reports objects. Which of its fields are there tells
+// who sent it: Records MinIO or AWS, Message an SNS topic with either inside,
+// detail EventBridge.
+type message struct {
+	Records []record `json:"Records"`
+	Message string   `json:"Message"`
+
+	DetailType string `json:"detail-type"`
+	Detail     struct {
+		Bucket struct {
+			Name string `json:"name"`
+		} `json:"bucket"`
+		Object struct {
+			Key       string `json:"key"`
+			VersionID string `json:"version-id"`
+		} `json:"object"`
+	} `json:"detail"`
+}
+
+type record struct {
+	EventName string `json:"eventName"`
+	S3        struct {
+		Bucket struct {
+			Name string `json:"name"`
+		} `json:"bucket"`
+		Object struct {
+			Key       string `json:"key"`
+			VersionID string `json:"versionId"`
+		} `json:"object"`
+	} `json:"s3"`
+}
+
+// decode reads the new objects that a message reports. A message about anything
+// else has none.
+func decode(body []byte) ([]Hint, error) {
+	var m message
+	if err := json.Unmarshal(body, &m); err != nil {
+		return nil, fmt.Errorf("read event: %w", err)
+	}
+	if len(m.Records) == 0 && m.Message != "" {
+		inner := m.Message
+		m = message{}
+		if err := json.Unmarshal([]byte(inner), &m); err != nil {
+			return nil, fmt.Errorf("read event inside a notification: %w", err)
+		}
+	}
+	var hints []Hint
+	if m.DetailType == "Object Created" && m.Detail.Bucket.Name != "" && m.Detail.Object.Key != "" {
+		hints = append(hints, Hint{m.Detail.Bucket.Name, m.Detail.Object.Key, m.Detail.Object.VersionID}) // not encoded here
+	}
+	for _, r := range m.Records {
+		if !strings.HasPrefix(strings.TrimPrefix(r.EventName, "s3:"), "ObjectCreated:") {
+			continue
+		}
+		key, err := url.QueryUnescape(r.S3.Object.Key)
+		if err != nil || key == "" || r.S3.Bucket.Name == "" {
+			continue
+		}
+		hints = append(hints, Hint{r.S3.Bucket.Name, key, r.S3.Object.VersionID})
+	}
+	return hints, nil
+}
