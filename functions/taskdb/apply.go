@@ -24,7 +24,7 @@ func (db *DB) Apply(ctx context.Context, records []functions.Record) ([]function
 		return nil, err
 	}
 	b := &batch{
-		epoch: db.Epoch(), groups: groups{},
+		epoch: db.Epoch(), groups: groups{}, waiting: waiting{},
 		tasks: make(map[functions.TaskID]*entry, len(fresh)), keys: map[ledgerKey]functions.TaskID{},
 	}
 	work := context.WithoutCancel(ctx)
@@ -105,6 +105,11 @@ func (db *DB) publish(b *batch, sizes []int) {
 	defer db.mu.Unlock()
 	for g, n := range b.groups {
 		db.groups.add(g, n)
+	}
+	for d, n := range b.waiting {
+		if db.waiting[d] += n; db.waiting[d] == 0 {
+			delete(db.waiting, d)
+		}
 	}
 	db.applied.Store(b.seq)
 	db.wake(b.seq)

@@ -40,6 +40,7 @@ type DB struct {
 
 	mu      sync.Mutex // guards the fields below; never held during I/O
 	groups  groups
+	waiting waiting
 	waiters waiters
 }
 
@@ -55,7 +56,7 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 	db := &DB{
 		path: c.Path, log: cmp.Or(c.Log, slog.New(slog.DiscardHandler)),
 		cache:  newCache(int64(cmp.Or(c.CacheBytes, 32*functions.MiB))),
-		groups: groups{},
+		groups: groups{}, waiting: waiting{},
 	}
 	if err := db.open(ctx); err != nil {
 		db.Close()
@@ -128,6 +129,17 @@ func (db *DB) load(ctx context.Context) error {
 			return fmt.Errorf("read counters: %w", translate(err, db.path))
 		}
 		db.groups.add(c.group, c.tasks)
+	}
+	type depth struct {
+		device functions.Device
+		tasks  int64
+	}
+	scan := func(s scanner) (d depth, err error) { return d, s.Scan(&d.device, &d.tasks) }
+	for d, err := range query(ctx, db.read, scan, `SELECT device, tasks FROM waiting WHERE tasks <> 0`) {
+		if err != nil {
+			return fmt.Errorf("read queue lengths: %w", translate(err, db.path))
+		}
+		db.waiting[d.device] = d.tasks
 	}
 	return nil
 }

@@ -29,7 +29,8 @@ type batch struct {
 	dirty   []*entry // in the order of the first touch
 	newKeys []ledgerKey
 	changes []functions.Change
-	groups  groups // differences
+	groups  groups  // differences
+	waiting waiting // differences
 	void    uint64
 }
 
@@ -57,9 +58,9 @@ func (b *batch) fold(r functions.Record) {
 			b.void++
 			return
 		}
-		before := known.task.State
+		before := known.task
 		known.task = after
-		b.changed(r, known, before)
+		b.changed(r, known, &before)
 	}
 }
 
@@ -82,18 +83,20 @@ func (b *batch) accept(r functions.Record) {
 	}
 	e := &entry{task: t, n: place(r)}
 	b.tasks[t.ID] = e
-	b.changed(r, e, "")
+	b.changed(r, e, &functions.Task{})
 }
 
-func (b *batch) changed(r functions.Record, e *entry, before functions.State) {
+func (b *batch) changed(r functions.Record, e *entry, before *functions.Task) {
 	if !e.dirty {
 		e.dirty = true
 		b.dirty = append(b.dirty, e)
 	}
 	g := group{e.task.Function, e.task.Source, e.task.State}
 	b.groups.add(g, 1)
-	if g.state = before; before != "" {
+	if g.state = before.State; g.state != "" {
 		b.groups.add(g, -1)
 	}
-	b.changes = append(b.changes, functions.Change{Seq: r.Seq, Kind: r.Event.Kind, Before: before, Task: e.task})
+	b.waiting.add(before, -1)
+	b.waiting.add(&e.task, 1)
+	b.changes = append(b.changes, functions.Change{Seq: r.Seq, Kind: r.Event.Kind, Before: before.State, Task: e.task})
 }

@@ -45,6 +45,7 @@ CREATE INDEX tasks_fallback ON tasks (created) WHERE fallback IS NOT NULL;
 CREATE TABLE keys (function TEXT NOT NULL, key TEXT NOT NULL, id BLOB NOT NULL, PRIMARY KEY (function, key)) WITHOUT ROWID;
 CREATE TABLE counts (function TEXT NOT NULL, source TEXT NOT NULL, state INTEGER NOT NULL, tasks INTEGER NOT NULL,
 	PRIMARY KEY (function, source, state)) WITHOUT ROWID;
+CREATE TABLE waiting (device TEXT PRIMARY KEY, tasks INTEGER NOT NULL) WITHOUT ROWID;
 `
 
 // The keys of the meta table.
