@@ -60,11 +60,11 @@ func (n *Node) collect(ctx context.Context, a *attempt, out *functions.Outcome) 
 		a.output.note(fmt.Sprintf("%d entries of %s are not regular files and were not kept", skipped, outputDir))
 	}
 	outputs := make([]functions.Output, len(names))
-	group, ctx := errgroup.WithContext(ctx)
+	group, together := errgroup.WithContext(ctx)
 	group.SetLimit(uploads)
 	for i, name := range names {
 		group.Go(func() error {
-			ref, err := n.upload(ctx, root, path.Join("out", name), a.prefix()+"/"+name)
+			ref, err := n.upload(together, root, path.Join("out", name), a.prefix()+"/"+name)
 			outputs[i] = functions.Output{Name: name, ObjectRef: ref}
 			return err
 		})
