@@ -70,6 +70,19 @@ func (m *model) counts() functions.Counts {
 	return c
 }
 
+func (m *model) waiting() map[functions.Device]int64 {
+	w := map[functions.Device]int64{}
+	for _, t := range m.tasks {
+		if d := t.Route.Device; t.State == functions.Queued {
+			if t.Only != "" {
+				d = t.Only
+			}
+			w[d]++
+		}
+	}
+	return w
+}
+
 func (m *model) live() (ids []functions.TaskID) {
 	var ts []functions.Task
 	for _, id := range m.order {
@@ -104,6 +117,7 @@ func anyEvent(epoch uint64) *rapid.Generator[functions.Event] {
 			e = submit(i, rapid.SampledFrom([]functions.Name{"speech", "ocr"}).Draw(t, "function"))
 			e.At, e.Sub.CreatedAt = at, at
 			e.Sub.Key = rapid.SampledFrom([]string{"", "", "k1", "k2"}).Draw(t, "key")
+			e.Sub.Route.Device = rapid.SampledFrom([]functions.Device{functions.CPU, functions.GPU}).Draw(t, "wanted")
 			e.Sub.Source = rapid.SampledFrom([]string{"http", "s3"}).Draw(t, "source")
 			e.Sub.State = rapid.SampledFrom([]functions.State{"", functions.AwaitingUpload, functions.Succeeded}).Draw(t, "state")
 		case "asg":
@@ -118,7 +132,8 @@ func anyEvent(epoch uint64) *rapid.Generator[functions.Event] {
 			e.Kind, e.Rel = functions.Release, &functions.Verdict{Epoch: ep, Attempt: attempt, To: rapid.SampledFrom(functions.States).Draw(t, "to"),
 				Fallback: rapid.SampledFrom([]functions.Class{"", functions.GPUHost}).Draw(t, "fallback"), Failure: &functions.Failure{Class: functions.NodeLost}}
 		case "ctl":
-			e.Kind, e.Ctl = functions.Control, &functions.Request{Verb: rapid.SampledFrom([]functions.Verb{functions.Cancel, functions.Retry, functions.Uploaded, "dance"}).Draw(t, "verb")}
+			e.Kind, e.Ctl = functions.Control, &functions.Request{Verb: rapid.SampledFrom([]functions.Verb{functions.Cancel, functions.Retry, functions.Uploaded, "dance"}).Draw(t, "verb"),
+				Device: rapid.SampledFrom([]functions.Device{"", functions.CPU, functions.GPU}).Draw(t, "on")}
 		case "ldr":
 			e = functions.Event{Kind: functions.Lead, Ldr: &functions.Leader{ID: "s"}}
 		default:
@@ -240,6 +255,10 @@ func compare(t *rapid.T, db *DB, m *model) {
 	counts, _ := db.Counts(ctx)
 	if d := cmp.Diff(m.counts(), counts); d != "" {
 		t.Fatalf("counts differ (-want +got):\n%s", d)
+	}
+	waiting, _ := db.Waiting(ctx)
+	if d := cmp.Diff(m.waiting(), waiting); d != "" {
+		t.Fatalf("waiting differs (-want +got):\n%s", d)
 	}
 	var live []functions.TaskID
 	for task, err := range db.Live(ctx) {

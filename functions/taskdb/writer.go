@@ -17,7 +17,8 @@ type writer struct {
 	findTasks, findKeys  rowSet
 	addTasks, addKeys    rowSet
 	setAll, setState     *sql.Stmt
-	setCount, setMeta    *sql.Stmt
+	setCount, setWaiting *sql.Stmt
+	setMeta              *sql.Stmt
 	begin, end, rollback *sql.Stmt
 }
 
@@ -48,10 +49,11 @@ func newWriter(ctx context.Context, conn *sql.Conn) (w *writer, err error) {
 		setState:  prep(`UPDATE tasks SET state = ?, seq = ?, doc = ? WHERE n = ?`),
 		setCount: prep(`INSERT INTO counts (function, source, state, tasks) VALUES (?,?,?,?)
 			ON CONFLICT DO UPDATE SET tasks = tasks + excluded.tasks`),
-		setMeta:  prep(`INSERT OR REPLACE INTO meta (key, value) VALUES ('` + metaApplied + `',?), ('` + metaIndex + `',?), ('` + metaEpoch + `',?)`),
-		begin:    prep(`BEGIN IMMEDIATE`),
-		end:      prep(`COMMIT`),
-		rollback: prep(`ROLLBACK`),
+		setWaiting: prep(`INSERT INTO waiting (device, tasks) VALUES (?,?) ON CONFLICT DO UPDATE SET tasks = tasks + excluded.tasks`),
+		setMeta:    prep(`INSERT OR REPLACE INTO meta (key, value) VALUES ('` + metaApplied + `',?), ('` + metaIndex + `',?), ('` + metaEpoch + `',?)`),
+		begin:      prep(`BEGIN IMMEDIATE`),
+		end:        prep(`COMMIT`),
+		rollback:   prep(`ROLLBACK`),
 	}
 	return w, err
 }
@@ -80,6 +82,11 @@ func (w *writer) commit(ctx context.Context, b *batch) (sizes []int, err error) 
 	}
 	for g, n := range b.groups {
 		if _, err := w.setCount.ExecContext(ctx, string(g.function), g.source, slices.Index(stateCodes, g.state), n); err != nil {
+			return nil, err
+		}
+	}
+	for d, n := range b.waiting {
+		if _, err := w.setWaiting.ExecContext(ctx, string(d), n); err != nil {
 			return nil, err
 		}
 	}
