@@ -35,7 +35,8 @@ var launchRules = []rule{
 	{functions.ImageMissing, regexp.MustCompile(`(?i)no such image|manifest unknown|manifest for .* not found|pull access denied|repository does not exist` +
 		`|^image \S+ (is not|cannot be)`)},
 	{functions.Infra, regexp.MustCompile(`(?i)already in use|no space left|cannot connect to the docker daemon|error during connect|connection refused` +
-		`|connection reset by peer|container engine does not answer|network \S+ not found|failed to create endpoint|bind source path does not exist`)},
+		`|connection reset by peer|container engine does not answer|network \S+ not found|failed to create endpoint|bind source path does not exist` +
+		`|^((post|get) "[^"]*": )?context (canceled|deadline exceeded)$`)}, // the create's own; a start's is hung
 }
 
 // reachedExec is what runc says when it stood before the program itself: every

@@ -103,6 +103,8 @@ func TestClassifyLaunch(t *testing.T) {
 
 		{`error during connect: Post "http://%2Fvar%2Frun%2Fdocker.sock/v1.41/containers/a/start": EOF`, functions.Infra, functions.Infra},
 		{`failed to create endpoint a on network bridge: adding interface veth9c36b3e to bridge docker0 failed: could not find bridge docker0: route ip+net: no such network interface`, functions.Infra, functions.Infra},
+		{`Post "http://%2Fvar%2Frun%2Fdocker.sock/v1.41/containers/create?name=a": context deadline exceeded`, functions.Infra, functions.Infra},
+		{`context canceled`, functions.Infra, functions.Infra},
 		{`network bridge not found`, functions.Infra, functions.Infra},
 		{`invalid mount config for type "bind": bind source path does not exist: /srv/in`, functions.Infra, functions.Infra},
 

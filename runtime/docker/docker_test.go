@@ -81,6 +81,13 @@ func TestNobodyListens(t *testing.T) {
 			t.Errorf("class of %q with gpu=%v: %s, want %s", launch.Message, gpu, class, functions.Infra)
 		}
 	}
+	past, stop := context.WithDeadline(ctx, time.Now())
+	defer stop()
+	if _, err := d.Create(past, runtime.Spec{Image: "a"}); !errors.As(err, &launch) || launch.Hung {
+		t.Errorf("Create past its deadline: %v, want a LaunchError that is not hung", err)
+	} else if class := runtime.ClassifyLaunch(launch.Message, launch.Hung, true); class != functions.Infra {
+		t.Errorf("class of %q: %s, want %s", launch.Message, class, functions.Infra)
+	}
 	short, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
 	defer cancel()
 	if _, err := d.Wait(short, "a"); !errors.Is(err, context.DeadlineExceeded) {

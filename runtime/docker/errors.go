@@ -37,14 +37,22 @@ func translateError(doing string, err error) error {
 	return fmt.Errorf("%s: %w", doing, err)
 }
 
+// The stages of a launch.
+const (
+	stageCreate = "create"
+	stageStart  = "start"
+)
+
 // launchError is the error of a Create or Start. The message is the engine's
 // own words, because only they tell a GPU's fault from the user's.
 func launchError(ctx context.Context, stage string, err, class error) error {
 	return &runtime.LaunchError{
 		Stage:   stage,
 		Message: words(err),
-		Hung:    errors.Is(ctx.Err(), context.DeadlineExceeded) || errors.Is(err, context.DeadlineExceeded),
-		Err:     class,
+		// A create that gets no answer is the engine's trouble alone: devices are
+		// looked at in the start.
+		Hung: stage == stageStart && (errors.Is(ctx.Err(), context.DeadlineExceeded) || errors.Is(err, context.DeadlineExceeded)),
+		Err:  class,
 	}
 }
 

@@ -102,7 +102,7 @@ func (f *Fake) Create(ctx context.Context, spec runtime.Spec) (runtime.ID, error
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	refuse := func(err error) (runtime.ID, error) {
-		return "", &runtime.LaunchError{Stage: "create", Message: err.Error(), Hung: errors.Is(err, context.DeadlineExceeded), Err: err}
+		return "", &runtime.LaunchError{Stage: "create", Message: err.Error(), Err: err}
 	}
 	if err := f.up(ctx); err != nil {
 		return refuse(err)
