@@ -221,7 +221,9 @@ func (t *term) tick() {
 func (t *term) sleep() time.Duration {
 	next := t.tickAt
 	next = earlier(next, t.alarms.next())
-	next = earlier(next, t.spill)
+	if !t.appending { // no round is planned meanwhile
+		next = earlier(next, t.spill)
+	}
 	next = earlier(next, t.expiry)
 	if !t.isOpen() {
 		next = earlier(next, t.openAt)
