@@ -59,44 +59,48 @@ func containerSpec(as functions.Assignment, devices []functions.GPUInfo, node fu
 	}, nil
 }
 
-// environment is the function's own, under what the contract promises: later
-// entries win.
+// environment is the function's own over our defaults, and under what the
+// contract promises. No name stands twice: which of two a program sees is left
+// to its C library.
 func environment(as functions.Assignment, s functions.Spec, devices []functions.GPUInfo, deadline time.Time) []string {
-	env := []string{
-		"HOME=/tmp",
-		"TMPDIR=/tmp",
+	env := map[string]string{
+		"HOME":   "/tmp",
+		"TMPDIR": "/tmp",
 		// Maths libraries start a thread per core of the host otherwise.
-		"OMP_NUM_THREADS=" + strconv.Itoa(max(1, int(s.Limits.CPUs))),
+		"OMP_NUM_THREADS": strconv.Itoa(max(1, int(s.Limits.CPUs))),
 	}
-	for _, k := range slices.Sorted(maps.Keys(s.Env)) {
-		env = append(env, k+"="+s.Env[k])
-	}
-	env = append(env,
-		"TASK_ID="+string(as.Task.ID),
-		"TASK_FUNCTION="+string(as.Task.Function),
-		"TASK_VERSION="+strconv.Itoa(as.Task.Version),
-		"TASK_ATTEMPT="+strconv.Itoa(as.Attempt),
-		"TASK_DEADLINE_MS="+strconv.FormatInt(deadline.UnixMilli(), 10),
-		"TASK_TIMEOUT_S="+strconv.FormatFloat(s.Timeout.Std().Seconds(), 'f', -1, 64),
-		"TASK_INPUT_DIR="+inputDir,
-		"TASK_OUTPUT_DIR="+outputDir,
-		"TASK_EVENT_FILE="+eventFile,
-		"TASK_RESULT_FILE="+resultFile,
-		"TASK_PROGRESS_FILE="+progressFile,
-		"TASK_DEVICE="+string(as.Device),
-		"TASK_GPU_COUNT="+strconv.Itoa(len(devices)),
-	)
-	if as.Device != functions.GPU {
+	maps.Copy(env, s.Env)
+	maps.Copy(env, map[string]string{
+		"TASK_ID":            string(as.Task.ID),
+		"TASK_FUNCTION":      string(as.Task.Function),
+		"TASK_VERSION":       strconv.Itoa(as.Task.Version),
+		"TASK_ATTEMPT":       strconv.Itoa(as.Attempt),
+		"TASK_DEADLINE_MS":   strconv.FormatInt(deadline.UnixMilli(), 10),
+		"TASK_TIMEOUT_S":     strconv.FormatFloat(s.Timeout.Std().Seconds(), 'f', -1, 64),
+		"TASK_INPUT_DIR":     inputDir,
+		"TASK_OUTPUT_DIR":    outputDir,
+		"TASK_EVENT_FILE":    eventFile,
+		"TASK_RESULT_FILE":   resultFile,
+		"TASK_PROGRESS_FILE": progressFile,
+		"TASK_DEVICE":        string(as.Device),
+		"TASK_GPU_COUNT":     strconv.Itoa(len(devices)),
+	})
+	if as.Device == functions.GPU {
+		env["NVIDIA_VISIBLE_DEVICES"] = strings.Join(engineIDs(devices), ",")
+		env["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+		if m := leastMemory(devices); m > 0 {
+			env["TASK_GPU_MEMORY_MIB"] = strconv.FormatInt(int64(m/functions.MiB), 10)
+		}
+	} else {
 		// An image may ask for every GPU by itself, and a host whose default runtime
 		// is NVIDIA's would give them.
-		return append(env, "NVIDIA_VISIBLE_DEVICES=void", "CUDA_VISIBLE_DEVICES=")
+		env["NVIDIA_VISIBLE_DEVICES"], env["CUDA_VISIBLE_DEVICES"] = "void", ""
 	}
-	if m := leastMemory(devices); m > 0 {
-		env = append(env, "TASK_GPU_MEMORY_MIB="+strconv.FormatInt(int64(m/functions.MiB), 10))
+	var list []string
+	for _, k := range slices.Sorted(maps.Keys(env)) {
+		list = append(list, k+"="+env[k])
 	}
-	return append(env,
-		"NVIDIA_VISIBLE_DEVICES="+strings.Join(engineIDs(devices), ","),
-		"CUDA_DEVICE_ORDER=PCI_BUS_ID")
+	return list
 }
 
 // leastMemory is 0 when the memory of any device is unknown.
