@@ -2,9 +2,6 @@ package images
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -66,13 +63,19 @@ func BuildCatalog(ctx context.Context, c CatalogConfig) ([]Built, error) {
 	if c.Only != "" && !slices.ContainsFunc(shipped, func(gr group) bool { return gr.name == c.Only }) {
 		return nil, functions.Invalid("no_group", "there is no group of images named %q", c.Only).WithHint("use static, documents or media")
 	}
+	dir, err := os.MkdirTemp("", "spillway-images-")
+	if err != nil {
+		return nil, fmt.Errorf("make a folder for packages: %w", err)
+	}
+	defer os.RemoveAll(dir)
 	g, ctx := errgroup.WithContext(ctx)
+	lower := lowerLayers{cache: c.Cache, source: sync.OnceValues(func() (*debian.Source, error) { return debian.Open(ctx, dir, c.Log) })}
 	for _, gr := range shipped {
 		if c.Only != "" && c.Only != gr.name {
 			continue
 		}
 		g.Go(func() error {
-			b, err := buildGroup(ctx, c, gr)
+			b, err := buildGroup(ctx, c, gr, lower)
 			if err != nil {
 				return fmt.Errorf("build the %s images: %w", gr.name, err)
 			}
@@ -82,12 +85,12 @@ func BuildCatalog(ctx context.Context, c CatalogConfig) ([]Built, error) {
 			return nil
 		})
 	}
-	err := g.Wait()
+	err = g.Wait()
 	slices.SortFunc(built, func(a, b Built) int { return strings.Compare(a.Ref, b.Ref) })
 	return built, err
 }
 
-func buildGroup(ctx context.Context, c CatalogConfig, gr group) ([]Built, error) {
+func buildGroup(ctx context.Context, c CatalogConfig, gr group, lower lowerLayers) ([]Built, error) {
 	start := time.Now()
 	inputs := make(map[string]string, len(gr.functions))
 	var built []Built
@@ -110,14 +113,14 @@ func buildGroup(ctx context.Context, c CatalogConfig, gr group) ([]Built, error)
 	if !stale {
 		return built, nil
 	}
-	lower, err := lowerLayer(ctx, c, gr.layer)
+	packages, err := lower.open(ctx, gr.layer)
 	if err != nil {
 		return nil, err
 	}
 	byRef := make(map[string]v1.Image, len(gr.functions))
 	for i, fn := range gr.functions {
 		img, err := Build(Config{
-			Ref: ref(fn), Tar: lower,
+			Ref: ref(fn), Tar: packages,
 			Files:      []File{{Path: "/function", Source: filepath.Join(c.Bin, fn), Mode: 0o755}, passwd, groups},
 			Entrypoint: []string{"/function"},
 			Env:        append([]string{"PATH=/usr/local/bin:/usr/bin:/bin", "HOME=/tmp"}, gr.env...),
@@ -153,67 +156,6 @@ func deliver(ctx context.Context, c CatalogConfig, name string, byRef map[string
 		return c.Engine.Load(ctx, write)
 	}
 	return writeFile(filepath.Join(c.Out, name+".tar"), write)
-}
-
-// lowerLayer returns an opener of the package layer, made now unless the cache
-// holds it, and nil when there is none.
-func lowerLayer(ctx context.Context, c CatalogConfig, layer *debian.Config) (func() (io.ReadCloser, error), error) {
-	if layer == nil {
-		return nil, nil
-	}
-	key, err := layerKey(layer)
-	if err != nil {
-		return nil, err
-	}
-	file := filepath.Join(c.Cache, "debian-"+key[:16]+".tar")
-	open := func() (io.ReadCloser, error) { return os.Open(file) }
-	if _, err := os.Stat(file); err == nil {
-		return open, nil
-	}
-	want := *layer
-	want.Log = c.Log
-	err = writeFile(file, func(w io.Writer) error {
-		_, err := debian.WriteLayer(ctx, want, w)
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("make the layer of Debian packages: %w", err)
-	}
-	return open, nil
-}
-
-// inputsOf is the digest of all that goes into an image.
-func inputsOf(program string, gr group) (string, error) {
-	f, err := os.Open(program)
-	if err != nil {
-		return "", functions.NotFound("no_program", "there is no program %s", program).
-			WithHint("build the programs of functions/catalog first, with CGO_ENABLED=0").WithCause(err)
-	}
-	defer f.Close()
-	key, err := layerKey(gr.layer)
-	if err != nil {
-		return "", err
-	}
-	h := sha256.New()
-	fmt.Fprintln(h, recipe, key, gr.env)
-	if _, err := io.Copy(h, f); err != nil {
-		return "", fmt.Errorf("read %s: %w", program, err)
-	}
-	return hex.EncodeToString(h.Sum(nil)), nil
-}
-
-func layerKey(layer *debian.Config) (string, error) {
-	if layer == nil {
-		return "scratch", nil
-	}
-	want := *layer
-	want.Log = nil
-	body, err := json.Marshal(want)
-	if err != nil {
-		return "", fmt.Errorf("encode the layer's inputs: %w", err)
-	}
-	sum := sha256.Sum256(append(body, recipe...))
-	return hex.EncodeToString(sum[:]), nil
 }
 
 // writeFile writes a file whole or not at all.

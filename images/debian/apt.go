@@ -27,7 +27,7 @@ func newApt(dir string) (*apt, error) {
 		}
 	}
 	a := &apt{dir: dir}
-	for _, d := range []string{"state/lists/partial", "cache/archives/partial", "debs"} {
+	for _, d := range []string{"state/lists/partial", "cache/archives/partial"} {
 		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
 			return nil, fmt.Errorf("make apt's folders: %w", err)
 		}
@@ -38,12 +38,16 @@ func newApt(dir string) (*apt, error) {
 	return a, nil
 }
 
-func (a *apt) run(ctx context.Context, args ...string) (string, error) {
+// run runs apt-get in the folder work, where downloads end up. Several may run at
+// once: none writes a cache of its own.
+func (a *apt) run(ctx context.Context, work string, args ...string) (string, error) {
 	opts := []string{
 		"-qq", "-y",
 		"-o", "Dir::State=" + filepath.Join(a.dir, "state"),
 		"-o", "Dir::State::status=" + filepath.Join(a.dir, "status"),
 		"-o", "Dir::Cache=" + filepath.Join(a.dir, "cache"),
+		"-o", "Dir::Cache::pkgcache=",
+		"-o", "Dir::Cache::srcpkgcache=",
 		"-o", "APT::Install-Recommends=false",
 		"-o", "APT::Sandbox::User=root", // its own user may not reach our folders
 		"-o", "Acquire::Languages=none",
@@ -51,7 +55,7 @@ func (a *apt) run(ctx context.Context, args ...string) (string, error) {
 		"-o", "Debug::NoLocking=true",
 	}
 	cmd := exec.CommandContext(ctx, "apt-get", append(opts, args...)...)
-	cmd.Dir = filepath.Join(a.dir, "debs")
+	cmd.Dir = work
 	cmd.Env = append(os.Environ(), "LC_ALL=C", "DEBIAN_FRONTEND=noninteractive")
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
@@ -64,7 +68,7 @@ func (a *apt) run(ctx context.Context, args ...string) (string, error) {
 
 // closure returns the wanted packages and all that they depend on, by name.
 func (a *apt) closure(ctx context.Context, wanted []string) ([]string, error) {
-	out, err := a.run(ctx, append([]string{"install", "--print-uris"}, wanted...)...)
+	out, err := a.run(ctx, a.dir, append([]string{"install", "--print-uris"}, wanted...)...)
 	if err != nil {
 		return nil, err
 	}
@@ -92,13 +96,13 @@ func parseURIs(out string) ([]string, error) {
 	return slices.Compact(names), nil
 }
 
-// download fetches the packages, checked against the signed lists, and returns
-// their files sorted by name.
-func (a *apt) download(ctx context.Context, names []string) ([]string, error) {
-	if _, err := a.run(ctx, append([]string{"download"}, names...)...); err != nil {
+// download fetches the packages into the empty folder work, checked against the
+// signed lists, and returns their files sorted by name.
+func (a *apt) download(ctx context.Context, work string, names []string) ([]string, error) {
+	if _, err := a.run(ctx, work, append([]string{"download"}, names...)...); err != nil {
 		return nil, err
 	}
-	files, err := filepath.Glob(filepath.Join(a.dir, "debs", "*.deb"))
+	files, err := filepath.Glob(filepath.Join(work, "*.deb"))
 	if err != nil || len(files) < len(names) {
 		return nil, functions.Unavailable("apt_failed", "apt-get download left %d files for %d packages", len(files), len(names))
 	}
