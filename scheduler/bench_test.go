@@ -207,3 +207,35 @@ func BenchmarkMillion(b *testing.B) {
 		runtime.KeepAlive(t)
 	}
 }
+
+// BenchmarkBlockedRound measures a round in which nothing can be placed: 400
+// functions wait for 128 leased GPUs on 16 full nodes.
+func BenchmarkBlockedRound(b *testing.B) {
+	l := newLoopback(b)
+	t := newTerm(l.s.cfg, l.s.log, 1)
+	t.now = time.Now()
+	for i := range 16 {
+		info := functions.NodeInfo{ID: functions.NodeID(fmt.Sprint("n", i)), Boot: "1", Ready: true}
+		info.Capacity = functions.Resources{MilliCPU: 1000, Memory: 1 << 40, Tasks: 100}
+		for g := range 8 {
+			info.GPUs = append(info.GPUs, functions.GPUInfo{UUID: fmt.Sprint(i, "-", g), State: functions.GPULeased})
+		}
+		n := t.node(info.ID)
+		n.report(info, t.now)
+		t.refresh()
+		n.Free = functions.Resources{}
+	}
+	for i := range 100_000 {
+		task := benchTask(i, 400)
+		task.Route = functions.Route{Policy: functions.Preferred}.Decide()
+		if err := t.apply(&task, functions.Submit); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ResetTimer()
+	for range b.N {
+		if got := t.plan(); len(got) != 0 {
+			b.Fatalf("placed %d", len(got))
+		}
+	}
+}

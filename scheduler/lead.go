@@ -36,6 +36,9 @@ type term struct {
 	routes    routes
 	nodes     map[functions.NodeID]*node
 	rooms     []*room
+	turns     turns                    // of the round that is planned
+	fleet     uint64                   // generation of rooms: grows when anything in them changes
+	census    stamp[supply]            // of the fleet
 	undecided map[slot]*functions.Task // failed, and their function is not known
 
 	outbox
@@ -203,7 +206,6 @@ func (t *term) ring() {
 func (t *term) tick() {
 	t.tickAt = t.now.Add(t.cfg.HeartbeatPeriod)
 	for id, n := range t.nodes {
-		n.refresh(t.now, t.cfg.HeartbeatFresh)
 		silent := t.now.Sub(n.seen)
 		if silent > t.cfg.NodeDead {
 			t.bury(n, silent)
@@ -242,6 +244,7 @@ func (t *term) node(id functions.NodeID) *node {
 		return n
 	}
 	n := newNode(id, t.now)
+	t.fleet++
 	t.nodes[id] = n
 	t.rooms = append(t.rooms, &n.room)
 	slices.SortFunc(t.rooms, func(a, b *room) int { return strings.Compare(string(a.ID), string(b.ID)) })
@@ -249,6 +252,7 @@ func (t *term) node(id functions.NodeID) *node {
 }
 
 func (t *term) forget(id functions.NodeID) {
+	t.fleet++
 	delete(t.nodes, id)
 	t.rooms = slices.DeleteFunc(t.rooms, func(r *room) bool { return r.ID == id })
 }

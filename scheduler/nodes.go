@@ -117,6 +117,7 @@ func (n *node) mark() {
 	for i := range n.GPUs {
 		n.GPUs[i].Busy = n.holders[n.GPUs[i].UUID] != nil
 	}
+	n.countIdle()
 }
 
 // report takes over what the node says of itself.
@@ -143,7 +144,13 @@ func (n *node) report(info functions.NodeInfo, now time.Time) {
 	n.Free = n.free()
 }
 
-// refresh decides whether the node takes new tasks.
-func (n *node) refresh(now time.Time, fresh time.Duration) {
-	n.Open = n.heard && n.ready && now.Sub(n.seen) <= fresh
+// refresh decides which nodes take new tasks.
+func (t *term) refresh() {
+	for _, n := range t.nodes {
+		open := n.heard && n.ready && t.now.Sub(n.seen) <= t.cfg.HeartbeatFresh
+		if open != n.Open {
+			n.Open = open
+			t.fleet++
+		}
+	}
 }

@@ -30,9 +30,7 @@ func (t *term) send(ctx context.Context) {
 	}
 	events := t.takeVerdicts()
 	if len(events) == 0 && t.isOpen() {
-		for _, n := range t.nodes {
-			n.refresh(t.now, t.cfg.HeartbeatFresh)
-		}
+		t.refresh()
 		events = t.plan()
 	}
 	if len(events) == 0 {

@@ -15,6 +15,7 @@ type room struct {
 	Capacity functions.Resources
 	Free     functions.Resources
 	GPUs     []device
+	Idle     int // free devices of those
 }
 
 // device is a GPU as the placement sees it.
@@ -50,7 +51,7 @@ func (a avoidance) empty() bool { return len(a.Devices)+len(a.Never)+len(a.Rathe
 // pick returns the devices that an attempt would get, or nil. The smallest that
 // suit go first, so that large ones stay for those who need them.
 func (r *room) pick(n need) []string {
-	if slices.Contains(n.Avoid.Never, r.ID) {
+	if r.Idle < n.GPUs || slices.Contains(n.Avoid.Never, r.ID) {
 		return nil
 	}
 	var fits []device
@@ -72,14 +73,14 @@ func (r *room) pick(n need) []string {
 	return uuids
 }
 
-// freeGPUs counts devices that could be given away.
-func (r *room) freeGPUs() (n int) {
-	for _, d := range r.GPUs {
-		if d.free() {
-			n++
+// countIdle sets Idle after the devices have changed.
+func (r *room) countIdle() {
+	r.Idle = 0
+	for i := range r.GPUs {
+		if r.GPUs[i].free() {
+			r.Idle++
 		}
 	}
-	return n
 }
 
 // could reports whether the node could run the attempt were it idle.
@@ -136,7 +137,7 @@ func unloved(r *room, n need) int {
 // several finds them on one node.
 func pack(a, b *room) int {
 	return cmp.Or(
-		cmp.Compare(a.freeGPUs(), b.freeGPUs()),
+		cmp.Compare(a.Idle, b.Idle),
 		cmp.Compare(a.Free.MilliCPU, b.Free.MilliCPU),
 		cmp.Compare(a.ID, b.ID))
 }
@@ -153,13 +154,21 @@ func spread(a, b *room) int {
 
 // supplyOf counts the GPUs of the open rooms for one need.
 func supplyOf(rooms []*room, n need) supply {
-	var s supply
+	s := census(rooms)
+	s.Suited = slices.ContainsFunc(rooms, func(r *room) bool { return r.could(n) })
+	if best, _ := place(rooms, n); best != nil {
+		s.Fits, s.Shunned = true, unloved(best, n) > 0
+	}
+	return s
+}
+
+// census is the part of the supply that is the same for every need.
+func census(rooms []*room) (s supply) {
 	for _, r := range rooms {
 		if !r.Open {
 			continue
 		}
 		s.Nodes++
-		s.Suited = s.Suited || r.could(n)
 		for _, d := range r.GPUs {
 			s.Total++
 			switch {
@@ -172,9 +181,6 @@ func supplyOf(rooms []*room, n need) supply {
 				s.Leased++
 			}
 		}
-	}
-	if best, _ := place(rooms, n); best != nil {
-		s.Fits, s.Shunned = true, unloved(best, n) > 0
 	}
 	return s
 }

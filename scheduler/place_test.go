@@ -25,6 +25,7 @@ func open(id functions.NodeID, cores int64, gpus ...int) *room {
 		}
 		r.GPUs = append(r.GPUs, d)
 	}
+	r.countIdle()
 	return r
 }
 

@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"cmp"
+	"container/heap"
 	"slices"
 
 	"github.com/spillway/spillway/functions"
@@ -46,7 +47,6 @@ type line struct {
 	lanes []*lane
 	n     int        // tasks in all lanes
 	pass  [2]float64 // virtual time per phase: grows by 1/weight with each task placed
-	skip  [2]uint64  // the round in which nothing of it could be placed, per phase
 }
 
 // level is one priority.
@@ -158,16 +158,28 @@ func (q *queue) remove(s slot) {
 	}
 }
 
-// next returns the line that is due in a phase of a round: of those not yet
-// found unplaceable, the one that had the least for its weight.
-func (lv *level) next(p phase, round uint64) *line {
-	var due *line
-	for _, ln := range lv.active {
-		if ln.skip[p] != round && (due == nil || ln.pass[p] < due.pass[p]) {
-			due = ln
-		}
-	}
-	return due
+// turns is a heap of the lines that may still be served in one phase of a round;
+// the one that had the least for its weight is first.
+type turns struct {
+	phase phase
+	lines []*line
+}
+
+func (t *turns) Len() int           { return len(t.lines) }
+func (t *turns) Less(i, j int) bool { return t.lines[i].pass[t.phase] < t.lines[j].pass[t.phase] }
+func (t *turns) Swap(i, j int)      { t.lines[i], t.lines[j] = t.lines[j], t.lines[i] }
+func (t *turns) Push(x any)         { t.lines = append(t.lines, x.(*line)) }
+func (t *turns) Pop() any {
+	last := t.lines[len(t.lines)-1]
+	t.lines = t.lines[:len(t.lines)-1]
+	return last
+}
+
+// begin fills the heap with the lines of a level.
+func (t *turns) begin(lv *level, p phase) {
+	t.phase = p
+	t.lines = append(t.lines[:0], lv.active...)
+	heap.Init(t)
 }
 
 // charge notes that a task of the line was placed in a phase.

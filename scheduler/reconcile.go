@@ -12,7 +12,8 @@ import (
 func (t *term) reconcile(hb *functions.Heartbeat) {
 	n := t.node(hb.Node.ID)
 	n.report(hb.Node, t.now)
-	n.refresh(t.now, t.cfg.HeartbeatFresh)
+	t.fleet++
+	t.refresh()
 	delete(t.awaited, n.ID)
 
 	listed := make(map[stray]bool, len(hb.Running))

@@ -1,6 +1,8 @@
 package scheduler
 
 import (
+	"container/heap"
+	"slices"
 	"time"
 
 	"github.com/spillway/spillway/functions"
@@ -31,17 +33,16 @@ func (t *term) plan() (events []functions.Event) {
 	}
 	for _, lv := range t.queue.levels {
 		for _, p := range []phase{onGPU, onCPU} {
-			for len(events) < maxBatch {
-				ln := lv.next(p, t.round)
-				if ln == nil {
-					break
-				}
+			t.turns.begin(lv, p)
+			for t.turns.Len() > 0 && len(events) < maxBatch {
+				ln := t.turns.lines[0]
 				a, reason := t.placeFrom(ln, p)
 				if a == nil {
-					ln.skip[p] = t.round
+					heap.Pop(&t.turns)
 					continue
 				}
 				ln.charge(p, a.version.fn.Weight)
+				heap.Fix(&t.turns, 0)
 				events = append(events, functions.Event{
 					Kind: functions.Assign, Task: a.key.id(), At: t.now,
 					Asg: &functions.Placement{
@@ -115,6 +116,9 @@ func (t *term) try(s slot, v *version, p phase) (*attempt, string) {
 		if d.For > 0 {
 			t.spill = earlier(t.spill, t.now.Add(d.For))
 		}
+		if l := t.queue.lanes[t.pool.at(s).lane]; !l.picky {
+			l.blocked = [2]uint64{t.round, t.round}
+		}
 		return nil, ""
 	}
 	if (d.Device == functions.GPU) != (p == onGPU) {
@@ -142,10 +146,17 @@ func (t *term) decide(s slot, v *version, av avoidance) decision {
 		return decide(q, supply{})
 	}
 	n := v.need(functions.GPU, av)
-	if best, _ := place(t.rooms, n); best != nil && unloved(best, n) == 0 {
+	if !av.empty() {
+		return decide(q, supplyOf(t.rooms, n))
+	}
+	if best, _ := place(t.rooms, n); best != nil {
 		return decide(q, supply{Nodes: 1, Suited: true, Fits: true})
 	}
-	return decide(q, supplyOf(t.rooms, n))
+	have := t.census.get(t.fleet, func() supply { return census(t.rooms) })
+	have.Suited = v.suited.get(t.fleet, func() bool {
+		return slices.ContainsFunc(t.rooms, func(r *room) bool { return r.could(n) })
+	})
+	return decide(q, have)
 }
 
 func (t *term) askOf(s slot, v *version) ask {

@@ -16,6 +16,21 @@ type version struct {
 	res    map[functions.Device]functions.Resources
 	asked  time.Time // when it was last looked up in vain
 	usage  *usage
+	suited stamp[bool] // some node could run it on GPUs
+}
+
+// stamp is a value that holds until the fleet changes.
+type stamp[T any] struct {
+	value T
+	at    uint64 // the fleet's generation; 0 = never computed
+}
+
+// get returns the value, computing it anew when the fleet has changed.
+func (s *stamp[T]) get(generation uint64, compute func() T) T {
+	if s.at != generation {
+		s.value, s.at = compute(), generation
+	}
+	return s.value
 }
 
 // usage is what all versions of a function share.
