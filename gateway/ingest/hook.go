@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"strings"
 
 	"github.com/spillway/spillway/functions"
 )
@@ -26,10 +27,15 @@ type Hook struct {
 }
 
 // NewHook returns the receiver. token is the target's auth_token; without one
-// every event is refused.
+// every event is refused. MinIO sends one of two words, such as "Basic abc", as
+// it stands, and puts Bearer before any other.
 func NewHook(in *Ingest, token string) *Hook {
 	h := &Hook{offer: in.Offer, log: in.Logger}
-	if token != "" {
+	switch len(strings.Fields(token)) {
+	case 0:
+	case 2:
+		h.bearer = sha256.Sum256([]byte(token))
+	default:
 		h.bearer = sha256.Sum256([]byte("Bearer " + token))
 	}
 	return h

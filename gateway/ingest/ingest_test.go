@@ -22,7 +22,12 @@ import (
 	"github.com/spillway/spillway/gateway/intake"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m, goleak.IgnoreCurrent()) }
+func TestMain(m *testing.M) {
+	// The embedded store's HTTP library ends these some seconds after its server, or never.
+	goleak.VerifyTestMain(m,
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"),
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"))
+}
 
 // engine is a log and its projection in memory: the first submit of a key wins,
 // and events that fail their guard change nothing.

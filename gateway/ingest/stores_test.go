@@ -1,0 +1,196 @@
+package ingest_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/spillway/spillway/functions"
+	"github.com/spillway/spillway/functions/objects"
+	"github.com/spillway/spillway/functions/objects/embedded"
+	"github.com/spillway/spillway/functions/objects/miniotest"
+	"github.com/spillway/spillway/gateway/ingest"
+	"github.com/spillway/spillway/gateway/intake"
+)
+
+// desk stands for the log, its projection, the registry and the door: it counts
+// the tasks of each key.
+type desk struct {
+	mu   sync.Mutex // guards keys
+	keys map[string]int
+	fns  []functions.Function
+}
+
+func newDesk(triggers ...functions.Trigger) *desk {
+	spec := functions.Spec{Name: "f", Image: "i", Triggers: triggers}.WithDefaults()
+	return &desk{keys: make(map[string]int), fns: []functions.Function{{Spec: spec, Version: 1, CreatedAt: time.Now().Add(-time.Minute)}}}
+}
+
+func (d *desk) List() []functions.Function { return d.fns }
+
+func (d *desk) Version(functions.Name, int) (functions.Function, error) { return d.fns[0], nil }
+
+func (d *desk) Accept(_ context.Context, c intake.Call) (intake.Ticket, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.keys[c.Key] > 0 {
+		return intake.Ticket{Replayed: true}, nil
+	}
+	d.keys[c.Key]++
+	return intake.Ticket{}, nil
+}
+
+func (d *desk) Task(_ context.Context, id functions.TaskID) (functions.Task, error) {
+	return functions.Task{}, functions.NotFound("task_not_found", "no task %s", id)
+}
+
+func (d *desk) ByKey(_ context.Context, _ functions.Name, key string) (functions.TaskID, bool, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return "", d.keys[key] > 0, nil
+}
+
+func (d *desk) Append(context.Context, string, ...functions.Event) (uint64, error) { return 0, nil }
+
+func (d *desk) started() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.keys)
+}
+
+func (d *desk) ingest(st *objects.Store) *ingest.Ingest {
+	return ingest.New(ingest.Config{Functions: d, Objects: st, Door: d, Tasks: d, Log: d})
+}
+
+func put(t *testing.T, st *objects.Store, bucket, key string) {
+	t.Helper()
+	if _, err := st.Put(t.Context(), bucket, key, strings.NewReader(key), -1, "text/plain"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// The embedded store reports an object before its uploader hears of it, so the
+// task is there when the upload returns.
+func TestTheEmbeddedStoreStartsTasksAtOnce(t *testing.T) {
+	d := newDesk(functions.Trigger{Bucket: "inbox", Suffix: ".txt"}, functions.Trigger{Bucket: "results"})
+	c := embedded.Config{Root: t.TempDir(), Addr: miniotest.FreeAddr(t), AccessKey: "key", SecretKey: "secret-secret"}
+	st, err := objects.New(objects.Config{Endpoint: "http://" + c.Addr, AccessKey: c.AccessKey, SecretKey: c.SecretKey, Embedded: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := d.ingest(st)
+	ready := make(chan struct{})
+	c.Ready, c.Created = ready, in.Created
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- embedded.Run(ctx, c) }()
+	defer func() {
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}()
+	<-ready
+	for _, bucket := range []string{"inbox", "results", "uploads"} {
+		if err := st.EnsureBucket(t.Context(), bucket); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 20 {
+		put(t, st, "inbox", fmt.Sprintf("a/%d.txt", i))
+		put(t, st, "inbox", fmt.Sprintf("a/%d.png", i))
+		put(t, st, "results", fmt.Sprintf("a/%d.txt", i))
+		if got := d.started(); got != i+1 {
+			t.Fatalf("after %d uploads there are %d tasks", i+1, got)
+		}
+	}
+	put(t, st, "inbox", "a/0.txt") // the same content again is the same object
+	if n, err := in.Reconcile(t.Context()); n != 0 || err != nil || d.started() != 20 {
+		t.Errorf("listing started %d, %v; there are %d tasks", n, err, d.started())
+	}
+}
+
+// Real MinIO with a fast and a durable webhook target, a receiver that is away,
+// and a crash of the store: every acknowledged object has one task in the end.
+func TestMinIOStartsTasksThroughWebhookAndListing(t *testing.T) {
+	miniotest.Binary(t)
+	const token = "token"
+	d := newDesk(functions.Trigger{Bucket: "inbox", Prefix: "in/"})
+	var hook atomic.Value
+	var delivered atomic.Int64
+	away := atomic.Bool{}
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if away.Load() {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		delivered.Add(1)
+		hook.Load().(http.Handler).ServeHTTP(w, r)
+	}))
+	defer srv.Close()
+	dir, queue := t.TempDir(), filepath.Join(t.TempDir(), "queue")
+	env := append(miniotest.WebhookEnv("FAST", srv.URL, token, ""), miniotest.WebhookEnv("DURABLE", srv.URL, token, queue)...)
+	m := miniotest.Start(t, miniotest.Options{Env: env, Dir: dir})
+	in := d.ingest(m.Store)
+	hook.Store(http.Handler(ingest.NewHook(in, token)))
+	for _, bucket := range []string{"inbox", "uploads"} {
+		if err := m.Store.EnsureBucket(t.Context(), bucket); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 { // the second time nothing changes
+		if err := in.SetNotifications(t.Context(), m.Store, []string{miniotest.WebhookARN("FAST"), miniotest.WebhookARN("DURABLE")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 10 {
+		put(t, m.Store, "inbox", fmt.Sprintf("in/a b+%d.txt", i))
+	}
+	await(t, "both targets report", func() bool { return delivered.Load() >= 20 })
+	if got := d.started(); got != 10 {
+		t.Errorf("%d tasks, want 10", got)
+	}
+	away.Store(true)
+	for i := range 10 {
+		put(t, m.Store, "inbox", fmt.Sprintf("in/away %d.txt", i))
+	}
+	m.Kill()
+	away.Store(false)
+	again := miniotest.Start(t, miniotest.Options{Env: env, Dir: dir})
+	n, err := d.ingest(again.Store).Reconcile(t.Context())
+	if err != nil {
+		t.Error(err)
+	}
+	t.Logf("the listing made up for %d of 10", n)
+	if got := d.started(); got != 20 {
+		t.Errorf("%d tasks, want 20", got)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for key, tasks := range d.keys {
+		if tasks != 1 {
+			t.Errorf("%s has %d tasks", key, tasks)
+		}
+	}
+}
+
+func await(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.After(20 * time.Second)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("waited 20 s: %s", what)
+		}
+	}
+}
