@@ -16,7 +16,7 @@ import (
 )
 
 // fast keeps the proportions of defaultTiming. The server counts in whole seconds.
-var fast = timing{ttl: 2 * time.Second, renew: 200 * time.Millisecond, margin: 200 * time.Millisecond, poll: 50 * time.Millisecond}
+var fast = timing{ttl: 2 * time.Second, renew: 200 * time.Millisecond, margin: 500 * time.Millisecond, poll: 50 * time.Millisecond}
 
 // terms records who leads.
 type terms struct {

@@ -158,9 +158,8 @@ func (s *lease) attempt(ctx context.Context, dead uint64) (uint64, error) {
 		s.rev = e.Revision()
 		return 0, s.renew(ctx)
 	}
-	_, err = s.log.nc.RequestWithContext(ctx, pingPrefix+h.Token, nil)
 	switch {
-	case !errors.Is(err, nats.ErrNoResponders):
+	case s.reachable(ctx, h):
 		return 0, errLost
 	case dead != e.Revision():
 		return e.Revision(), errLost
@@ -170,6 +169,15 @@ func (s *lease) attempt(ctx context.Context, dead uint64) (uint64, error) {
 	}
 	s.log.log.Info("lease of an unreachable leader taken", "holder", h.ID)
 	return 0, s.create(ctx)
+}
+
+// reachable reports whether h is connected. One that does not answer is: it may
+// be paused, and its lease will tell.
+func (s *lease) reachable(ctx context.Context, h holder) bool {
+	ctx, cancel := context.WithTimeout(ctx, s.log.timing.poll)
+	defer cancel()
+	_, err := s.log.nc.RequestWithContext(ctx, pingPrefix+h.Token, nil)
+	return !errors.Is(err, nats.ErrNoResponders)
 }
 
 // answer replies to the pings of standbys until the returned function is called.

@@ -108,6 +108,8 @@ func (r *reader) runOnce(ctx context.Context, handle func(context.Context, []mes
 			return fmt.Errorf("%w: reconnected", errAgain)
 		case <-r.silence.C:
 			return fmt.Errorf("%w: no heartbeat", errAgain)
+		case <-r.log.stop:
+			return errClosed()
 		case <-ctx.Done():
 			return nil
 		}

@@ -3,6 +3,7 @@ package tasklog
 import (
 	"context"
 	"fmt"
+	"runtime"
 
 	"github.com/nats-io/nuid"
 
@@ -84,6 +85,9 @@ func (l *Log) leave(b *batch) {
 // context: a batch outlives each single caller.
 func (l *Log) flush() {
 	for {
+		// Callers whose batch has just ended are about to run and submit again.
+		// Without this the first of them would travel alone each second time.
+		runtime.Gosched()
 		b := l.next()
 		if b == nil {
 			return
