@@ -41,7 +41,7 @@ func run(args []string, getenv func(string) string, in io.Reader, out, errOut io
 	root.SetIn(in)
 	root.SetOut(out)
 	root.SetErr(errOut)
-	root.AddCommand(upCommand(getenv), serverCommand(getenv), nodeCommand(getenv), imagesCommand(getenv))
+	root.AddCommand(upCommand(getenv), serverCommand(getenv), nodeCommand(getenv))
 	app := cli.App{In: in, Out: out, Err: errOut, Getenv: getenv, Checks: hostChecks(getenv)}
 	root.AddCommand(cli.Commands(app)...)
 	err := root.ExecuteContext(ctx)

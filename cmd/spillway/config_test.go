@@ -1,0 +1,117 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/spillway/spillway/functions"
+)
+
+// parse loads a configuration as a command does.
+func parse(t *testing.T, environ map[string]string, args ...string) (Config, error) {
+	t.Helper()
+	cfg := Default()
+	f := pflag.NewFlagSet("up", pflag.ContinueOnError)
+	cfg.bind(f)
+	if err := f.Parse(args); err != nil {
+		t.Fatal(err)
+	}
+	err := cfg.load(f, environ)
+	return cfg, err
+}
+
+func TestPrecedence(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "c.yaml")
+	if err := os.WriteFile(file, []byte("listen: 127.0.0.1:1\nreconcile: 3s\nnode: {assume_gpu: 1, max_tasks: 5}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := parse(t, map[string]string{"SPILLWAY_RECONCILE": "4s", "SPILLWAY_NODE_MAX_TASKS": "6"}, "--config", file, "--max-tasks", "7")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cfg.Listen != "127.0.0.1:1" || cfg.Node.AssumeGPU != 1 {
+		t.Errorf("the file does not win over the defaults: %+v", cfg)
+	}
+	if cfg.Reconcile != 4*time.Second {
+		t.Errorf("reconcile %s: the environment does not win over the file", cfg.Reconcile)
+	}
+	if cfg.Node.MaxTasks != 7 {
+		t.Errorf("max tasks %d: the flag does not win over the environment", cfg.Node.MaxTasks)
+	}
+	if !filepath.IsAbs(cfg.Data) {
+		t.Errorf("data %q is not absolute", cfg.Data)
+	}
+}
+
+func TestSampleConfigurationParses(t *testing.T) {
+	if _, err := parse(t, nil, "--config", "../../deploy/spillway.yaml"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestConfigurationIsRefused(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "c.yaml")
+	if err := os.WriteFile(file, []byte("listen: 127.0.0.1:1\nlisten_to: x\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		args []string
+		says string
+	}{
+		{[]string{"--config", file}, "line 2"},
+		{[]string{"--config", file + ".missing"}, "does not exist"},
+		{[]string{"--no-auth", "--listen", "0.0.0.0:8080"}, "reachable from other machines"},
+		{[]string{"--no-auth", "--listen", ":8080"}, "reachable from other machines"},
+		{[]string{"--listen", "nonsense"}, "host:port"},
+		{[]string{"--node-id", "a/b"}, "node-id"},
+		{[]string{"--runtime", "podman"}, "docker or simulated"},
+		{[]string{"--assume-gpu", "-1"}, "out of range"},
+		{[]string{"--memory", "lots"}, "memory"},
+		{[]string{"--max-tasks", "0"}, "under 1"},
+		{[]string{"--store-endpoint", "http://minio:9000"}, "SPILLWAY_STORE_SECRET_KEY"},
+	} {
+		_, err := parse(t, nil, c.args...)
+		if !errors.Is(err, functions.ErrInvalid) || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%v: error %v, want one that says %q", c.args, err, c.says)
+		}
+	}
+}
+
+func TestSecretsAreKept(t *testing.T) {
+	dir := t.TempDir()
+	a, err := loadSecrets(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := loadSecrets(dir)
+	if err != nil || a != b {
+		t.Errorf("secrets changed between starts (err %v)", err)
+	}
+	st, err := os.Stat(filepath.Join(dir, "secrets.json"))
+	if err != nil || st.Mode().Perm() != 0o600 {
+		t.Errorf("secrets are readable by others: %v %v", st.Mode(), err)
+	}
+}
+
+func TestDataFolderHasOneOwner(t *testing.T) {
+	dir := t.TempDir()
+	release, err := openData(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openData(dir); !errors.Is(err, functions.ErrConflict) {
+		t.Errorf("a second process got the folder: %v", err)
+	}
+	release()
+	again, err := openData(dir)
+	if err != nil {
+		t.Fatalf("after release: %v", err)
+	}
+	again()
+}

@@ -1,0 +1,61 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	goruntime "runtime"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/spillway/spillway/cmd/spillway/cli"
+	"github.com/spillway/spillway/functions"
+	"github.com/spillway/spillway/runtime"
+	"github.com/spillway/spillway/runtime/docker"
+)
+
+// openDriver returns what runs containers on this machine.
+func openDriver(cfg NodeConfig) (runtime.Driver, error) {
+	if cfg.Runtime == "simulated" {
+		return newSimulated(), nil
+	}
+	d, err := docker.New(docker.Config{Host: cfg.DockerHost})
+	if err != nil {
+		return nil, fmt.Errorf("set up the docker runtime: %w", err)
+	}
+	return d, nil
+}
+
+// capacity is the room that this machine offers to tasks.
+func capacity(cfg NodeConfig) (functions.Resources, error) {
+	room := functions.Resources{MilliCPU: int64(cfg.CPUs * 1000), Tasks: cfg.MaxTasks}
+	if room.MilliCPU == 0 {
+		room.MilliCPU = int64(goruntime.NumCPU()) * 1000
+	}
+	if cfg.Memory != "" {
+		m, err := functions.ParseBytes(cfg.Memory)
+		room.Memory = m
+		return room, err
+	}
+	var info unix.Sysinfo_t
+	if err := unix.Sysinfo(&info); err != nil {
+		return room, fmt.Errorf("read the machine's memory: %w", err)
+	}
+	// A fifth stays for the engine, the store and the page cache.
+	room.Memory = functions.Bytes(info.Totalram) * functions.Bytes(info.Unit) / 5 * 4
+	return room, nil
+}
+
+// hostChecks are what doctor looks at on this machine.
+func hostChecks(getenv func(string) string) []cli.Check {
+	return []cli.Check{{
+		Name: "docker answers",
+		Fix:  "install Docker Engine and start it; this user must be allowed to use its socket",
+		Run: func(ctx context.Context) (string, error) {
+			d, err := docker.New(docker.Config{Host: getenv("SPILLWAY_NODE_DOCKER_HOST")})
+			if err != nil {
+				return "", err
+			}
+			return d.Probe(ctx)
+		},
+	}}
+}

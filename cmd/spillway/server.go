@@ -1,0 +1,272 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/spillway/spillway/functions"
+	"github.com/spillway/spillway/functions/objects"
+	"github.com/spillway/spillway/functions/spec"
+	"github.com/spillway/spillway/functions/taskdb"
+	"github.com/spillway/spillway/functions/tasklog"
+	"github.com/spillway/spillway/gateway"
+	"github.com/spillway/spillway/gateway/ingest"
+	"github.com/spillway/spillway/gateway/intake"
+	"github.com/spillway/spillway/gateway/seed"
+	"github.com/spillway/spillway/runtime/node"
+	"github.com/spillway/spillway/scheduler"
+)
+
+// server is everything that a server process holds, built in the order of the
+// drawing and run together.
+type server struct {
+	cfg     Config
+	secrets secrets
+	log     *slog.Logger
+
+	engine    *tasklog.Log      // the truth, 1
+	tasks     *taskdb.DB        // its projection, 1
+	functions *tasklog.Registry // deployed functions, 1
+	store     *objects.Store    // client of the object store, 1
+	scheduler *scheduler.Scheduler
+	ingest    *ingest.Ingest
+	gateway   *gateway.Gateway
+	node      *node.Node // nil on a server without a node
+}
+
+// runServer builds and runs a server until ctx ends:
+//
+//	HTTP --> gateway --> door --> log --> projection --> scheduler --> node --> containers
+//	            ^         ^        ^          |   (leads: 1)            |
+//	            +-- feed -|--------|----------+                         |
+//	store events --> ingest        +------------- end of attempts ------+
+func runServer(ctx context.Context, cfg Config, withNode bool, out, errOut io.Writer) error {
+	log, err := newLogger(errOut, cfg.LogLevel)
+	if err != nil {
+		return err
+	}
+	release, err := openData(cfg.Data)
+	if err != nil {
+		return err
+	}
+	defer release()
+	s := &server{cfg: cfg, log: log}
+	if s.secrets, err = loadSecrets(cfg.Data); err != nil {
+		return err
+	}
+	if err := measureSync(cfg.Data, log); err != nil {
+		return err
+	}
+	ln, err := net.Listen("tcp", cfg.Listen)
+	if err != nil {
+		return fmt.Errorf("open the gateway's port: %w", err)
+	}
+	defer ln.Close()
+	closeEngine := func() {}
+	if s.engine, closeEngine, err = openEngine(ctx, cfg, s.secrets, log); err != nil {
+		return err
+	}
+	defer closeEngine()
+	if s.tasks, err = taskdb.Open(ctx, taskdb.Config{Path: filepath.Join(cfg.Data, "tasks.db"), Log: log}); err != nil {
+		return err
+	}
+	defer s.tasks.Close()
+	if err := s.build(ctx, withNode); err != nil {
+		return err
+	}
+	return s.run(ctx, ln, out)
+}
+
+// build makes the parts; nothing runs yet.
+func (s *server) build(ctx context.Context, withNode bool) (err error) {
+	at := addressOf(s.cfg.Store, s.secrets)
+	if s.store, err = openStore(at, s.cfg.Store.Region); err != nil {
+		return err
+	}
+	if s.functions, err = s.engine.Registry(ctx); err != nil {
+		return fmt.Errorf("open the functions: %w", err)
+	}
+	if s.scheduler, err = scheduler.New(scheduler.Config{
+		Log: s.engine, Nodes: s.engine, Tasks: s.tasks, Functions: s.functions, Logger: s.log,
+	}); err != nil {
+		return err
+	}
+	door := intake.New(intake.Config{Log: s.engine, Functions: s.functions, Tasks: s.tasks, Queue: s.scheduler, Objects: s.store})
+	s.ingest = ingest.New(ingest.Config{
+		Functions: s.functions, Objects: s.store, Door: door, Tasks: s.tasks, Log: s.engine,
+		Region: s.cfg.Store.Region, Every: s.cfg.Reconcile, Logger: s.log,
+	})
+	old := seed.New(seed.Config{
+		Door: door, Functions: s.functions, Tasks: s.tasks, Nodes: s.scheduler, Control: s.engine, Log: s.log,
+	})
+	token := s.cfg.Store.WebhookToken
+	if token == "" {
+		token = s.secrets.WebhookToken
+	}
+	if s.gateway, err = gateway.New(gateway.Config{
+		Door: door, Appender: s.engine, Tasks: s.tasks, Objects: s.store, Scheduler: s.scheduler, NodeLogs: s.engine,
+		Functions: &deployer{Registry: s.functions, store: s.store, ingest: s.ingest, arn: s.cfg.Store.WebhookARN},
+		Parse:     spec.Parse,
+		Keys:      [][32]byte{gateway.HashKey(s.secrets.APIKey)}, Open: s.cfg.NoAuth,
+		Ready:      map[string]func(context.Context) error{"engine": s.engineReady, "store": s.store.Ready, "scheduler": s.nodeReady},
+		Mounts:     []gateway.Mount{old.Routes},
+		OpenMounts: []gateway.Mount{s.hooks(token)},
+		Version:    version, Log: s.log,
+	}); err != nil {
+		return err
+	}
+	if withNode {
+		s.node, err = newNode(s.cfg, s.engine, s.store, s.log)
+	}
+	return err
+}
+
+// run runs every loop of the process until ctx ends or one fails. The store
+// outlives the others: what they finish, they put there.
+func (s *server) run(ctx context.Context, ln net.Listener, out io.Writer) error {
+	base, stopBase := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopBase()
+	var below errgroup.Group
+	work, ctx := errgroup.WithContext(ctx)
+	if s.cfg.Store.Endpoint == "" {
+		up := make(chan struct{})
+		failed := make(chan error, 1)
+		below.Go(func() error {
+			err := runEmbeddedStore(base, s.cfg, s.secrets, s.ingest.Created, up, s.log)
+			failed <- err
+			return err
+		})
+		select {
+		case <-up:
+		case err := <-failed:
+			return err
+		}
+		work.Go(func() error { // a store that ends early ends the program
+			select {
+			case err := <-failed:
+				return fmt.Errorf("the embedded store ended: %w", err)
+			case <-ctx.Done():
+				return nil
+			}
+		})
+	}
+	work.Go(func() error { return s.functions.Run(ctx) })
+	work.Go(func() error { return project(ctx, s.engine, s.tasks, s.gateway.Feed.Publish, s.scheduler.Notify) })
+	work.Go(func() error { return s.engine.ServeHeartbeats(ctx, s.scheduler.Heartbeat) })
+	work.Go(func() error { return s.engine.SubscribeProgress(ctx, s.gateway.Feed.Progress) })
+	work.Go(func() error { return s.engine.Lead(ctx, s.cfg.Node.ID, s.tasks, s.scheduler.Lead) })
+	work.Go(func() error { return s.gateway.Run(ctx) })
+	if s.node != nil {
+		work.Go(func() error { return s.node.Run(ctx) })
+		work.Go(func() error { return s.engine.ServeNode(ctx, functions.NodeID(s.cfg.Node.ID), s.node) })
+	}
+	work.Go(func() error {
+		if err := prepareStore(ctx, s.store, s.log); err != nil {
+			return err
+		}
+		select {
+		case <-s.functions.Ready():
+		case <-ctx.Done():
+			return nil
+		}
+		if err := s.caughtUp(ctx); err != nil {
+			return err
+		}
+		if err := s.announce(ln, out); err != nil {
+			return err
+		}
+		work.Go(func() error { return s.ingest.Run(ctx) })
+		return serve(ctx, ln, s.gateway, 10*time.Second, s.log)
+	})
+	err := work.Wait()
+	stopBase()
+	if berr := below.Wait(); err == nil {
+		err = berr
+	}
+	if ctx.Err() != nil && err == context.Canceled {
+		return nil
+	}
+	return err
+}
+
+// caughtUp waits until the projection shows all that was in the log at the
+// start, so that the first answer already knows every accepted task.
+func (s *server) caughtUp(ctx context.Context) error {
+	last, err := s.engine.LastSeq(ctx)
+	if err != nil {
+		return fmt.Errorf("read the log's end: %w", err)
+	}
+	if err := s.tasks.WaitApplied(ctx, last); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("catch up with the log: %w", err)
+	}
+	return nil
+}
+
+func (s *server) engineReady(ctx context.Context) error {
+	_, err := s.engine.LastSeq(ctx)
+	return err
+}
+
+// nodeReady fails while no node could take a task.
+func (s *server) nodeReady(context.Context) error {
+	for _, n := range s.scheduler.Nodes() {
+		if n.Alive && n.Ready {
+			return nil
+		}
+	}
+	return functions.Unavailable("no_node", "no node is alive and ready")
+}
+
+// hooks mounts what stores call; the handlers check their callers themselves.
+func (s *server) hooks(token string) gateway.Mount {
+	return func(register func(method, path string, h http.HandlerFunc)) {
+		register(http.MethodPost, "/internal/s3-events", ingest.NewHook(s.ingest, token).ServeHTTP)
+	}
+}
+
+// urls is what the process says of itself when it is ready.
+type urls struct {
+	Gateway     string `json:"gateway"`
+	Store       string `json:"store"`
+	APIKey      string `json:"api_key_file"`
+	StoreAccess string `json:"store_access_key"`
+	StoreSecret string `json:"store_secret_key"`
+}
+
+// announce prints where everything is, and writes it for programs.
+func (s *server) announce(ln net.Listener, out io.Writer) error {
+	at := addressOf(s.cfg.Store, s.secrets)
+	u := urls{Gateway: "http://" + ln.Addr().String(), Store: at.endpoint, StoreAccess: at.access, StoreSecret: at.secret}
+	if s.cfg.PublicURL != "" {
+		u.Gateway = s.cfg.PublicURL
+	}
+	if at.public != "" {
+		u.Store = at.public
+	}
+	if !s.cfg.NoAuth {
+		u.APIKey = filepath.Join(s.cfg.Data, "api-key")
+	}
+	readyLine(out, u)
+	if s.cfg.ReadyFile == "" {
+		return nil
+	}
+	b, err := json.Marshal(u)
+	if err != nil {
+		return err
+	}
+	tmp := s.cfg.ReadyFile + ".new"
+	if err := os.WriteFile(tmp, b, 0o600); err != nil {
+		return fmt.Errorf("write the ready file: %w", err)
+	}
+	return os.Rename(tmp, s.cfg.ReadyFile)
+}

@@ -1,0 +1,36 @@
+package main
+
+import (
+	"log/slog"
+	"path/filepath"
+
+	"github.com/spillway/spillway/functions"
+	"github.com/spillway/spillway/functions/objects"
+	"github.com/spillway/spillway/functions/tasklog"
+	"github.com/spillway/spillway/runtime/gpu"
+	"github.com/spillway/spillway/runtime/node"
+)
+
+// newNode builds this machine's agent:
+//
+//	log (heartbeats, orders) <--> node --> driver --> containers
+//	                               |
+//	                             store (inputs, outputs, logs)
+func newNode(cfg Config, l *tasklog.Log, st *objects.Store, log *slog.Logger) (*node.Node, error) {
+	driver, err := openDriver(cfg.Node)
+	if err != nil {
+		return nil, err
+	}
+	gpus, err := gpu.New(gpu.Config{Devices: gpu.Assumed(cfg.Node.AssumeGPU)})
+	if err != nil {
+		return nil, err
+	}
+	room, err := capacity(cfg.Node)
+	if err != nil {
+		return nil, err
+	}
+	return node.New(node.Config{
+		ID: functions.NodeID(cfg.Node.ID), DataDir: filepath.Join(cfg.Data, "node"), Version: version,
+		Driver: driver, Objects: st, Link: l, GPUs: gpus, Capacity: room, Log: log,
+	})
+}
