@@ -30,6 +30,7 @@ func (n *Node) Admit(ctx context.Context, order functions.Assignment) error {
 	}
 	select {
 	case n.starts <- a:
+		n.cfg.Log.Info("attempt admitted", "task", a.key.task, "attempt", a.key.attempt, "device", order.Device, "gpus", a.Leased)
 		n.changed()
 		return nil
 	case <-n.closed:
@@ -59,7 +60,7 @@ func (n *Node) reserve(order functions.Assignment) (*attempt, error) {
 		return nil, functions.Conflict("stale_epoch", "the order is of epoch %d, and the node has seen %d", order.Epoch, n.boot.Epoch)
 	case ended || n.attempts[k] != nil:
 		return nil, nil
-	case n.now().Sub(n.granted) > n.time.Fence/2:
+	case n.cfg.Now().Sub(n.granted) > n.time.Fence/2:
 		return nil, functions.Unavailable("no_lease", "no leader has heard the node lately")
 	case !ready:
 		return nil, functions.NewError(functions.ErrThrottled, "not_ready", "%s", why)
@@ -75,6 +76,8 @@ func (n *Node) reserve(order functions.Assignment) (*attempt, error) {
 		}
 		a.stop(stopOrder{class: functions.NodeLost, message: "a newer attempt of the task came to the node"})
 	}
+	// The one write under the mutex: once for each new leader, and no order of the
+	// one before may pass it.
 	if err := n.boot.sawEpoch(n.cfg.DataDir, order.Epoch); err != nil {
 		return nil, functions.Unavailable("disk", "the node cannot write down the epoch").WithCause(err)
 	}
@@ -108,7 +111,7 @@ func (n *Node) lease(a *attempt) (err error) {
 // withdraw undoes reserve and persist for an attempt that never started.
 func (n *Node) withdraw(a *attempt) {
 	if err := a.folder.removeAll(); err != nil {
-		n.log.Warn("task folder not removed", "task", a.key.task, "attempt", a.key.attempt, "err", err)
+		n.cfg.Log.Warn("task folder not removed", "task", a.key.task, "attempt", a.key.attempt, "err", err)
 	}
 	a.release()
 	n.giveBack(a)

@@ -94,7 +94,7 @@ func TestAnOrderIsObeyedOnce(t *testing.T) {
 		w.nothingLeft()
 		a.admit(as) // the leader has not read the fin yet
 		time.Sleep(time.Minute)
-		if len(w.log.ids) != 1 || len(w.fake.Specs()) != 0 {
+		if w.log.fins() != 1 || len(w.fake.Specs()) != 0 {
 			t.Error("an ended attempt ran again")
 		}
 	})
@@ -105,7 +105,7 @@ func TestANewerAttemptEndsTheOlder(t *testing.T) {
 		a := w.agent(w.config())
 		old := w.order(a, "deaf")
 		a.admit(old)
-		w.until("it runs", func() bool { return len(w.log.lines) > 0 })
+		w.until("it runs", func() bool { return w.log.heard() > 0 })
 		newer := old
 		newer.Attempt = 2
 		newer.Function.Command = []string{"/box", "sleep", "10s"}
@@ -255,12 +255,12 @@ func TestFence(t *testing.T) {
 		a := w.agent(w.config())
 		as := w.order(a, "deaf")
 		a.admit(as)
-		w.until("it runs", func() bool { return len(w.log.lines) > 0 })
+		w.until("it runs", func() bool { return w.log.heard() > 0 })
 		w.log.set(func(l *memLog) { l.deaf = true })
 		began := time.Now()
 		time.Sleep(18 * time.Second)
 		synctest.Wait()
-		if len(w.log.ids) != 0 {
+		if w.log.fins() != 0 {
 			t.Error("fenced before its time")
 		}
 		wantClass(t, w.fin(as), functions.NodeLost, functions.PhaseRun)
@@ -294,7 +294,7 @@ func TestReadLogWhileItRuns(t *testing.T) {
 		a := w.agent(w.config())
 		as := w.order(a, "trap", "0")
 		a.admit(as)
-		w.until("it runs", func() bool { return len(w.log.lines) > 0 })
+		w.until("it runs", func() bool { return w.log.heard() > 0 })
 		for after, want := range map[int64]int{0: 1, 1: 0} {
 			got, err := a.ReadLog(context.Background(), as.Task.ID, 1, after)
 			if err != nil || len(got) != want {

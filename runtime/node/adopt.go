@@ -29,7 +29,7 @@ func (n *Node) load() ([]*attempt, error) {
 	for _, dir := range dirs {
 		a, err := n.recall(dir, fresh)
 		if err != nil {
-			n.log.Warn("task folder not understood", "folder", dir, "err", err)
+			n.cfg.Log.Warn("task folder not understood", "folder", dir, "err", err)
 		}
 		if a == nil {
 			if err := folder(dir).removeAll(); err != nil {
@@ -46,7 +46,7 @@ func (n *Node) load() ([]*attempt, error) {
 		n.attempts[a.key] = a
 		n.used = n.used.Add(a.Assignment.Function.Needs(a.Assignment.Device))
 	}
-	n.log.Info("node state loaded", "boot", boot.Boot, "fresh", fresh, "held", len(held))
+	n.cfg.Log.Info("node state loaded", "boot", boot.Boot, "fresh", fresh, "held", len(held))
 	return held, nil
 }
 
@@ -74,7 +74,7 @@ func (n *Node) recall(dir string, fresh bool) (*attempt, error) {
 	if len(r.Leased) > 0 && n.cfg.GPUs != nil {
 		devices, release, err := n.cfg.GPUs.Restore(a.key.task, r.Leased)
 		if err != nil {
-			n.log.Warn("GPU of a held attempt is gone", "task", a.key.task, "attempt", a.key.attempt, "err", err)
+			n.cfg.Log.Warn("GPU of a held attempt is gone", "task", a.key.task, "attempt", a.key.attempt, "err", err)
 		} else {
 			a.devices, a.release = devices, release
 		}
@@ -89,7 +89,7 @@ func (n *Node) loadOutcome(a *attempt) (out functions.Outcome, known bool) {
 	}
 	known, err := readJSON(a.folder.outcome(), &out)
 	if err != nil {
-		n.log.Warn("outcome not understood", "task", a.key.task, "attempt", a.key.attempt, "err", err)
+		n.cfg.Log.Warn("outcome not understood", "task", a.key.task, "attempt", a.key.attempt, "err", err)
 		return functions.Outcome{}, false
 	}
 	return out, known
@@ -106,7 +106,7 @@ func (n *Node) adopt(ctx context.Context, a *attempt) (id runtime.ID, ended bool
 	for {
 		id, ended, err := n.takeUp(ctx, a)
 		if err == nil {
-			n.log.Info("attempt adopted", "task", a.key.task, "attempt", a.key.attempt, "container", id)
+			n.cfg.Log.Info("attempt adopted", "task", a.key.task, "attempt", a.key.attempt, "container", id)
 			return id, ended, n.lostGPUs(a, id)
 		}
 		if !pause(ctx, n.time.Probe/5) {
@@ -180,7 +180,7 @@ func (n *Node) sweep(ctx context.Context) {
 				next[c.ID] = true
 				continue
 			}
-			n.log.Info("container without attempt removed", "container", c.ID, "name", c.Name)
+			n.cfg.Log.Info("container without attempt removed", "container", c.ID, "name", c.Name)
 			bounded, cancel := context.WithTimeout(ctx, undoTime)
 			err := n.cfg.Driver.Remove(bounded, c.ID)
 			cancel()

@@ -292,7 +292,7 @@ func TestANewBootForgetsWhatTheOldOneRan(t *testing.T) {
 					t.Errorf("order for the old boot = %v", err)
 				}
 				w.nothingLeft() // the orphan is swept
-				if len(w.log.ids) != 0 {
+				if w.log.fins() != 0 {
 					t.Errorf("fins of a lost boot: %v", w.log.ids)
 				}
 			})

@@ -153,14 +153,18 @@ func TestLiveLinesComeInBatches(t *testing.T) {
 		c.feed(func(l []functions.LogLine) { batches = append(batches, len(l)) }, func(string) {})
 		stdout, _ := c.streams()
 		fmt.Fprint(stdout, strings.Repeat("x\n", 250))
-		if fmt.Sprint(batches) != "[100 100]" {
-			t.Errorf("at once %v", batches)
+		check := func(want string) {
+			t.Helper()
+			c.mu.Lock() // lines are sent under it
+			defer c.mu.Unlock()
+			if got := fmt.Sprint(batches); got != want {
+				t.Errorf("batches %s, want %s", got, want)
+			}
 		}
+		check("[100 100]")
 		time.Sleep(batchTime)
 		synctest.Wait()
-		if fmt.Sprint(batches) != "[100 100 50]" {
-			t.Errorf("a little later %v", batches)
-		}
+		check("[100 100 50]")
 		if err := c.finish(); err != nil {
 			t.Fatal(err)
 		}
@@ -178,11 +182,11 @@ func TestAFloodIsThinnedForFollowers(t *testing.T) {
 			time.Sleep(batchTime)
 			synctest.Wait()
 		}
-		if sent < 500 || sent > 2500 {
-			t.Errorf("%d lines were sent", sent)
-		}
 		if err := c.finish(); err != nil {
 			t.Fatal(err)
+		}
+		if sent < 500 || sent > 2500 {
+			t.Errorf("%d lines were sent", sent)
 		}
 	})
 }

@@ -20,7 +20,7 @@ func (n *Node) closeLog(ctx context.Context, a *attempt) (*functions.ObjectRef, 
 	ctx, done := n.outlive(ctx)
 	defer done()
 	if err := a.output.finish(); err != nil {
-		n.log.Warn("log not complete", "task", a.key.task, "attempt", a.key.attempt, "err", err)
+		n.cfg.Log.Warn("log not complete", "task", a.key.task, "attempt", a.key.attempt, "err", err)
 	}
 	ending := a.output.ending()
 	f, err := os.Open(a.folder.log())
@@ -28,7 +28,7 @@ func (n *Node) closeLog(ctx context.Context, a *attempt) (*functions.ObjectRef, 
 		return nil, ending // never launched
 	}
 	if err != nil {
-		n.log.Warn("log not stored", "task", a.key.task, "attempt", a.key.attempt, "err", err)
+		n.cfg.Log.Warn("log not stored", "task", a.key.task, "attempt", a.key.attempt, "err", err)
 		return nil, ending
 	}
 	defer f.Close()
@@ -40,7 +40,7 @@ func (n *Node) closeLog(ctx context.Context, a *attempt) (*functions.ObjectRef, 
 	defer cancel()
 	ref, err := n.put(ctx, a.prefix()+".log.jsonl", f, info.Size(), "application/x-ndjson")
 	if err != nil {
-		n.log.Warn("log not stored", "task", a.key.task, "attempt", a.key.attempt, "err", err)
+		n.cfg.Log.Warn("log not stored", "task", a.key.task, "attempt", a.key.attempt, "err", err)
 		return nil, ending
 	}
 	return &ref, ending

@@ -53,8 +53,11 @@ func (n *Node) collect(ctx context.Context, a *attempt, out *functions.Outcome) 
 		}
 	}
 	names, skipped, err := listOutputs(root)
-	if err != nil {
+	switch {
+	case errors.Is(err, functions.ErrInvalid):
 		return &functions.Failure{Class: functions.BadOutput, Message: err.Error()}
+	case err != nil:
+		return diskFailure("list the outputs", err)
 	}
 	if skipped > 0 {
 		a.output.note(fmt.Sprintf("%d entries of %s are not regular files and were not kept", skipped, outputDir))
@@ -124,7 +127,7 @@ func listOutputs(root *os.Root) (names []string, skipped int, err error) {
 			skipped++
 			return nil
 		case len(names) == mostOutputs:
-			return fmt.Errorf("there are over %d output files", mostOutputs)
+			return functions.Invalid("too_many_outputs", "there are over %d output files", mostOutputs)
 		}
 		if err := functions.OutputName(name); err != nil {
 			return err
@@ -157,7 +160,7 @@ func (n *Node) upload(ctx context.Context, root *os.Root, file, key string) (fun
 
 // put stores size bytes of r, from its beginning at each try.
 func (n *Node) put(ctx context.Context, key string, r io.ReadSeeker, size int64, contentType string) (ref functions.ObjectRef, err error) {
-	until := n.now().Add(n.time.Store)
+	until := n.cfg.Now().Add(n.time.Store)
 	for wait := n.time.Store / 240; ; wait = min(2*wait, n.time.Store/12) { // half a second to ten
 		if _, err := r.Seek(0, io.SeekStart); err != nil {
 			return ref, err
@@ -168,7 +171,7 @@ func (n *Node) put(ctx context.Context, key string, r io.ReadSeeker, size int64,
 		if err == nil || errors.Is(err, functions.ErrInvalid) || errors.Is(err, functions.ErrTooLarge) {
 			return ref, err
 		}
-		if n.now().After(until) || !pause(ctx, wait) {
+		if n.cfg.Now().After(until) || !pause(ctx, wait) {
 			return ref, err
 		}
 	}

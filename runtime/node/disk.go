@@ -139,6 +139,11 @@ func fullDisk(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(
 
 func diskFailure(what string, err error) *functions.Failure {
 	f := &functions.Failure{Class: functions.Infra, Message: what + ": " + err.Error()}
+	if errors.Is(err, fs.ErrPermission) {
+		// The agent may do anything in its own folders: the container has locked what
+		// is its own, and would again.
+		f.Class = functions.BadOutput
+	}
 	if fullDisk(err) {
 		f.Hint = "free disk space on the node"
 	}

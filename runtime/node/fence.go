@@ -12,10 +12,10 @@ import (
 // task must not run twice at once. A grant counts from the moment its heartbeat
 // was sent, which the leader cannot have heard earlier.
 func (n *Node) fence(ctx context.Context) {
-	began := n.now()
+	began := n.cfg.Now()
 	for pause(ctx, n.time.Fence/40) {
 		for _, a := range n.unleased(began) {
-			n.log.Warn("attempt fenced", "task", a.key.task, "attempt", a.key.attempt)
+			n.cfg.Log.Warn("attempt fenced", "task", a.key.task, "attempt", a.key.attempt)
 			a.stop(stopOrder{class: functions.NodeLost, message: "no scheduler has heard the node for " + n.time.Fence.String()})
 		}
 	}
@@ -30,7 +30,7 @@ func (n *Node) unleased(began time.Time) (all []*attempt) {
 	if last.IsZero() {
 		last = began
 	}
-	if n.now().Sub(last) < n.time.Fence {
+	if n.cfg.Now().Sub(last) < n.time.Fence {
 		return nil
 	}
 	for _, a := range n.attempts {

@@ -20,7 +20,7 @@ func (n *Node) finish(work context.Context, a *attempt, out functions.Outcome) b
 	id := fmt.Sprintf("fin-%s-%d", a.key.task, a.key.attempt)
 	event := func() functions.Event {
 		return functions.Event{
-			Kind: functions.Finish, Task: a.key.task, At: n.now(),
+			Kind: functions.Finish, Task: a.key.task, At: n.cfg.Now(),
 			Fin: &functions.Closing{Attempt: a.key.attempt, Node: n.cfg.ID, Outcome: out},
 		}
 	}
@@ -38,7 +38,7 @@ func (n *Node) finish(work context.Context, a *attempt, out functions.Outcome) b
 				}
 			}
 		}
-		n.log.Warn("fin event not logged yet", "task", a.key.task, "attempt", a.key.attempt, "err", err)
+		n.cfg.Log.Warn("fin event not logged yet", "task", a.key.task, "attempt", a.key.attempt, "err", err)
 		if !pause(work, wait) {
 			return false
 		}
@@ -49,7 +49,7 @@ func (n *Node) finish(work context.Context, a *attempt, out functions.Outcome) b
 func (n *Node) forget(a *attempt) {
 	n.giveBack(a)
 	n.mu.Lock()
-	now := n.now()
+	now := n.cfg.Now()
 	n.ended[a.key] = now
 	for k, at := range n.ended {
 		if now.Sub(at) > rememberEnded {
@@ -64,13 +64,13 @@ func (n *Node) forget(a *attempt) {
 // first: an agent that dies here must not run the attempt again.
 func (n *Node) discard(ctx context.Context, a *attempt, id runtime.ID) {
 	if err := removeFile(a.folder.assignment()); err != nil {
-		n.log.Warn("assignment not removed", "task", a.key.task, "attempt", a.key.attempt, "err", err)
+		n.cfg.Log.Warn("assignment not removed", "task", a.key.task, "attempt", a.key.attempt, "err", err)
 	}
 	if id != "" {
 		n.remove(ctx, id)
 	}
 	if err := a.folder.removeAll(); err != nil {
-		n.log.Warn("task folder not removed", "task", a.key.task, "attempt", a.key.attempt, "err", err)
+		n.cfg.Log.Warn("task folder not removed", "task", a.key.task, "attempt", a.key.attempt, "err", err)
 	}
 }
 
@@ -79,14 +79,14 @@ func (n *Node) discard(ctx context.Context, a *attempt, id runtime.ID) {
 func (n *Node) remove(ctx context.Context, id runtime.ID) {
 	ctx, done := n.outlive(ctx)
 	defer done()
-	for wait := time.Second; ; wait = min(2*wait, undoTime) {
+	for wait := time.Second; !n.left(); wait = min(2*wait, undoTime) {
 		bounded, cancel := context.WithTimeout(ctx, undoTime)
 		err := n.cfg.Driver.Remove(bounded, id)
 		cancel()
 		if err == nil {
 			return
 		}
-		n.log.Warn("container not removed yet", "container", id, "err", err)
+		n.cfg.Log.Warn("container not removed yet", "container", id, "err", err)
 		if !pause(ctx, wait) {
 			return
 		}

@@ -20,7 +20,7 @@ type engineState struct {
 func (n *Node) beat(ctx context.Context) {
 	refused := false
 	for {
-		sent := n.now()
+		sent := n.cfg.Now()
 		bounded, cancel := context.WithTimeout(ctx, 2*n.time.Heartbeat)
 		err := n.cfg.Link.Heartbeat(bounded, n.heartbeat(sent))
 		cancel()
@@ -31,7 +31,7 @@ func (n *Node) beat(ctx context.Context) {
 		}
 		if refused != (err != nil) && ctx.Err() == nil {
 			refused = err != nil
-			n.log.Info("lease changed", "granted", !refused, "err", err)
+			n.cfg.Log.Info("lease changed", "granted", !refused, "err", err)
 		}
 		timer := time.NewTimer(n.time.Heartbeat)
 		select {
@@ -53,8 +53,8 @@ func (n *Node) beat(ctx context.Context) {
 func (n *Node) farewell(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), n.time.Heartbeat)
 	defer cancel()
-	if err := n.cfg.Link.Heartbeat(ctx, n.heartbeat(n.now())); err != nil {
-		n.log.Info("last heartbeat not heard", "err", err)
+	if err := n.cfg.Link.Heartbeat(ctx, n.heartbeat(n.cfg.Now())); err != nil {
+		n.cfg.Log.Info("last heartbeat not heard", "err", err)
 	}
 }
 
@@ -118,7 +118,7 @@ func (n *Node) probe(ctx context.Context) {
 		n.engine = next
 		n.mu.Unlock()
 		if turned && ctx.Err() == nil {
-			n.log.Info("engine changed", "engine", what, "err", err)
+			n.cfg.Log.Info("engine changed", "engine", what, "err", err)
 			n.changed()
 		}
 		if !pause(ctx, n.time.Probe) {

@@ -31,8 +31,8 @@ func (n *Node) pull(ctx context.Context, a *attempt) *functions.Failure {
 // launch creates and starts the container. A launch that fails leaves none, and
 // one that hangs leaves it to the remover: the engine may still start it.
 func (n *Node) launch(ctx context.Context, a *attempt, event []byte) (id runtime.ID, fail *functions.Failure) {
-	began := n.now()
-	spec, err := containerSpec(a.Assignment, a.devices, n.cfg.ID, a.folder, n.user, began.Add(a.spec.Timeout.Std()))
+	began := n.cfg.Now()
+	spec, err := containerSpec(a.Assignment, a.devices, n.cfg.ID, a.folder, containerUser(), began.Add(a.spec.Timeout.Std()))
 	if err != nil {
 		return "", &functions.Failure{Class: functions.Permanent, Message: err.Error()}
 	}
@@ -86,6 +86,6 @@ func (n *Node) removeStrays(ctx context.Context, a *attempt) {
 		err = errors.Join(err, n.cfg.Driver.Remove(ctx, c.ID))
 	}
 	if err != nil {
-		n.log.Warn("stray container not removed", "task", a.key.task, "attempt", a.key.attempt, "err", err)
+		n.cfg.Log.Warn("stray container not removed", "task", a.key.task, "attempt", a.key.attempt, "err", err)
 	}
 }

@@ -94,9 +94,6 @@ func (t Timings) withDefaults() Timings {
 type Node struct {
 	cfg     Config
 	time    Timings
-	log     *slog.Logger
-	now     func() time.Time
-	user    owner
 	starts  chan *attempt // from Admit to Run
 	closed  chan struct{} // closed when Run admits no more
 	leaving chan struct{} // closed when Run leaves running attempts to the next agent
@@ -136,9 +133,9 @@ func New(cfg Config) (*Node, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
+	cfg.Log = cfg.Log.With("component", "node", "node", cfg.ID)
 	return &Node{
-		cfg: cfg, time: cfg.Timings.withDefaults(), now: cfg.Now, user: containerUser(),
-		log:    cfg.Log.With("component", "node", "node", cfg.ID),
+		cfg: cfg, time: cfg.Timings.withDefaults(),
 		starts: make(chan *attempt), closed: make(chan struct{}), leaving: make(chan struct{}), nudge: make(chan struct{}, 1),
 		attempts: make(map[key]*attempt), ended: make(map[key]time.Time),
 		engine: engineState{reason: "the container engine was not asked yet"},
@@ -208,6 +205,16 @@ func (n *Node) changed() {
 	select {
 	case n.nudge <- struct{}{}:
 	default: // one is asked for already
+	}
+}
+
+// left reports whether running attempts belong to the next agent now.
+func (n *Node) left() bool {
+	select {
+	case <-n.leaving:
+		return true
+	default:
+		return false
 	}
 }
 

@@ -59,7 +59,7 @@ func (n *Node) watchProgress(ctx context.Context, a *attempt) {
 			}
 		}
 		if p, ok := a.news.take(); ok {
-			p.Task, p.Attempt, p.Phase, p.At = a.key.task, a.key.attempt, functions.PhaseRun, n.now()
+			p.Task, p.Attempt, p.Phase, p.At = a.key.task, a.key.attempt, functions.PhaseRun, n.cfg.Now()
 			n.cfg.Link.Progress(p)
 		}
 	}

@@ -30,11 +30,11 @@ func (n *Node) ReadLog(_ context.Context, task functions.TaskID, number int, aft
 }
 
 func (c *capture) read(after int64) (lines []functions.LogLine, err error) {
+	var tail []functions.LogLine
 	c.mu.Lock()
-	if c.buf != nil {
-		err = c.buf.Flush()
+	if c.kept != nil {
+		tail, err = c.kept.flush()
 	}
-	tail := append([]functions.LogLine(nil), c.tail...)
 	c.mu.Unlock()
 	if err != nil {
 		return nil, functions.Unavailable("disk", "the log cannot be read").WithCause(err)

@@ -21,8 +21,9 @@ func (n *Node) run(work context.Context, a *attempt) {
 		if work.Err() != nil {
 			return
 		}
+		n.cfg.Log.Info("attempt ended", "task", a.key.task, "attempt", a.key.attempt, "class", classOf(out))
 		if err := writeJSON(a.folder.outcome(), out); err != nil {
-			n.log.Warn("outcome not kept on disk", "task", a.key.task, "attempt", a.key.attempt, "err", err)
+			n.cfg.Log.Warn("outcome not kept on disk", "task", a.key.task, "attempt", a.key.attempt, "err", err)
 		}
 	}
 	if n.cfg.GPUs != nil && !known {
@@ -40,6 +41,9 @@ func (n *Node) run(work context.Context, a *attempt) {
 func (n *Node) execute(ctx context.Context, a *attempt) (out functions.Outcome) {
 	out.GPUs = a.Leased
 	defer func() {
+		if n.left() {
+			return
+		}
 		if out.Failure != nil {
 			out.Failure.Hint = hint(out.Failure)
 		}
@@ -109,10 +113,10 @@ func (n *Node) start(ctx context.Context, a *attempt) (id runtime.ID, fail *func
 func (n *Node) timed(ctx context.Context, a *attempt, p functions.Phase, phase func() *functions.Failure) *functions.Failure {
 	a.enter(p)
 	n.changed()
-	n.cfg.Link.Progress(functions.Progress{Task: a.key.task, Attempt: a.key.attempt, Phase: p, At: n.now()})
-	began := n.now()
+	n.cfg.Link.Progress(functions.Progress{Task: a.key.task, Attempt: a.key.attempt, Phase: p, At: n.cfg.Now()})
+	began := n.cfg.Now()
 	fail := phase()
-	took := n.now().Sub(began)
+	took := n.cfg.Now().Sub(began)
 	a.state.Phases = append(a.state.Phases, functions.Span{Phase: p, MS: float64(took) / float64(time.Millisecond)})
 	if fail == nil {
 		return nil
@@ -122,6 +126,14 @@ func (n *Node) timed(ctx context.Context, a *attempt, p functions.Phase, phase f
 	}
 	fail.Phase = p
 	return fail
+}
+
+// classOf is empty for success.
+func classOf(out functions.Outcome) functions.Class {
+	if out.Failure == nil {
+		return ""
+	}
+	return out.Failure.Class
 }
 
 // hint keeps the hint that a phase gave.

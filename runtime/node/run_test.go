@@ -430,7 +430,7 @@ func TestCancel(t *testing.T) {
 				a := w.agent(w.config())
 				as := w.order(a, c.verb, "0")
 				a.admit(as)
-				w.until("it runs", func() bool { return len(w.log.lines) > 0 })
+				w.until("it runs", func() bool { return w.log.heard() > 0 })
 				var began time.Time
 				w.log.set(func(l *memLog) { began = l.lines[0].Time })
 				time.Sleep(time.Until(began.Add(time.Second)))

@@ -22,7 +22,7 @@ func (n *Node) stage(ctx context.Context, a *attempt) ([]byte, *functions.Failur
 	if f := n.checkRoom(a); f != nil {
 		return nil, f
 	}
-	if err := a.folder.layOut(n.user); err != nil {
+	if err := a.folder.layOut(containerUser()); err != nil {
 		return nil, diskFailure("lay out the task folder", err)
 	}
 	event := []byte(t.Event)

@@ -37,7 +37,7 @@ func (n *Node) wait(ctx context.Context, a *attempt, id runtime.ID, ended bool) 
 		group.Go(func() { n.watchDisk(hold, a, over) })
 		group.Go(func() { n.watchProgress(hold, a) })
 		group.Go(func() { peaks <- n.watchMemory(hold, id) })
-		timer := time.NewTimer(max(0, a.state.StartedAt.Add(a.spec.Timeout.Std()).Sub(n.now())))
+		timer := time.NewTimer(max(0, a.state.StartedAt.Add(a.spec.Timeout.Std()).Sub(n.cfg.Now())))
 		defer timer.Stop()
 		deadline = timer.C
 	}
@@ -79,17 +79,17 @@ func (n *Node) wait(ctx context.Context, a *attempt, id runtime.ID, ended bool) 
 func (n *Node) await(ctx context.Context, a *attempt, id runtime.ID) exitReport {
 	var away time.Time // since when the engine does not answer
 	for {
-		began := n.now()
+		began := n.cfg.Now()
 		exit, err := n.cfg.Driver.Wait(ctx, id)
 		if err == nil || ctx.Err() != nil || !errors.Is(err, functions.ErrUnavailable) {
 			return exitReport{exit, err}
 		}
-		if away.IsZero() || n.now().Sub(began) > n.time.Probe { // it was back in between
-			away = n.now()
-			n.log.Warn("engine away while a container runs", "task", a.key.task, "attempt", a.key.attempt, "err", err)
+		if away.IsZero() || n.cfg.Now().Sub(began) > n.time.Probe { // it was back in between
+			away = n.cfg.Now()
+			n.cfg.Log.Warn("engine away while a container runs", "task", a.key.task, "attempt", a.key.attempt, "err", err)
 		}
 		for {
-			if n.now().Sub(away) > n.time.Engine || !pause(ctx, time.Second) {
+			if n.cfg.Now().Sub(away) > n.time.Engine || !pause(ctx, time.Second) {
 				return exitReport{exit, err}
 			}
 			stdout, stderr := a.output.streams()

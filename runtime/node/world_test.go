@@ -172,6 +172,19 @@ func (l *memLog) lastBeat() functions.Heartbeat {
 	return l.beats[len(l.beats)-1]
 }
 
+// heard is how many log lines came live, fins how many attempts are in the log.
+func (l *memLog) heard() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.lines)
+}
+
+func (l *memLog) fins() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.ids)
+}
+
 // world is everything around a node. Agents come and go in it.
 type world struct {
 	t     *testing.T
@@ -180,16 +193,23 @@ type world struct {
 	log   *memLog
 	dir   string
 	tasks int
+
+	bubble bool // time is the bubble's
+}
+
+func newWorld(t *testing.T) *world {
+	return &world{
+		t: t, fake: runtimetest.NewFake(), dir: t.TempDir(),
+		store: &memStore{objects: map[string][]byte{}, types: map[string]string{}},
+		log:   &memLog{ids: map[string]functions.Event{}},
+	}
 }
 
 // inWorld runs a test in a bubble, where time passes at once.
 func inWorld(t *testing.T, test func(t *testing.T, w *world)) {
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{
-			t: t, fake: runtimetest.NewFake(), dir: t.TempDir(),
-			store: &memStore{objects: map[string][]byte{}, types: map[string]string{}},
-			log:   &memLog{ids: map[string]functions.Event{}},
-		}
+		w := newWorld(t)
+		w.bubble = true
 		w.fake.Image("box", runtimetest.Box)
 		t.Cleanup(func() {
 			w.fake.SetDown(false)
@@ -265,11 +285,17 @@ func (n *Node) bootID() string {
 	return n.boot.Boot
 }
 
-// until waits in the bubble's time.
+// until polls, in the bubble for up to hours of its time.
 func (w *world) until(what string, is func() bool) {
 	w.t.Helper()
-	for range 200_000 {
-		synctest.Wait()
+	polls := 1200 // a minute
+	if w.bubble {
+		polls = 200_000
+	}
+	for range polls {
+		if w.bubble {
+			synctest.Wait()
+		}
 		if is() {
 			return
 		}
