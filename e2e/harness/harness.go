@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -93,14 +94,22 @@ func (s *Server) launch(ctx context.Context) error {
 	s.cmd.Stdout, s.cmd.Stderr = s.cfg.Log, s.cfg.Log
 	// A test that dies must not leave its server behind.
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := s.cmd.Start(); err != nil {
+	s.ended = make(chan struct{})
+	started := make(chan error, 1)
+	go func(cmd *exec.Cmd, ended chan struct{}) {
+		// The kernel sends the signal when the thread that started the child
+		// ends: this thread stays with the child.
+		runtime.LockOSThread()
+		defer close(ended)
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			s.err = cmd.Wait()
+		}
+	}(s.cmd, s.ended)
+	if err := <-started; err != nil {
 		return fmt.Errorf("start %s: %w", s.cfg.Bin, err)
 	}
-	s.ended = make(chan struct{})
-	go func(cmd *exec.Cmd, ended chan struct{}) {
-		s.err = cmd.Wait()
-		close(ended)
-	}(s.cmd, s.ended)
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {

@@ -32,8 +32,9 @@ const startLimit = 60 * time.Second
 
 // Options change how a server is started.
 type Options struct {
-	Env []string // added to the child's environment, such as MINIO_NOTIFY_WEBHOOK_...
-	Dir string   // holds the objects; empty = a folder of the test
+	Env  []string // added to the child's environment, such as MINIO_NOTIFY_WEBHOOK_...
+	Dir  string   // holds the objects; empty = a folder of the test
+	Addr string   // of a server that was here before; empty = a free one
 }
 
 // Server is a running MinIO.
@@ -79,7 +80,10 @@ func Start(t testing.TB, o Options) *Server {
 	if o.Dir == "" {
 		o.Dir = t.TempDir()
 	}
-	addr := FreeAddr(t)
+	addr := o.Addr
+	if addr == "" {
+		addr = FreeAddr(t)
+	}
 	s := &Server{Endpoint: "http://" + addr, Dir: o.Dir, done: make(chan struct{})}
 	var err error
 	if s.Store, err = objects.New(objects.Config{Endpoint: s.Endpoint, AccessKey: AccessKey, SecretKey: SecretKey}); err != nil {
