@@ -1,0 +1,162 @@
+package gateway
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/spillway/spillway/functions"
+)
+
+// ticketView is the body of a 202.
+type ticketView struct {
+	ID        functions.TaskID `json:"id"`
+	Status    string           `json:"status"`
+	StatusURL string           `json:"status_url"`
+	ResultURL string           `json:"result_url"`
+	LogsURL   string           `json:"logs_url"`
+	EventsURL string           `json:"events_url"`
+	CancelURL string           `json:"cancel_url"`
+}
+
+// accepted answers 202 with where to ask for the task.
+func (g *Gateway) accepted(w http.ResponseWriter, t *functions.Task) error {
+	at := "/v1/tasks/" + string(t.ID)
+	w.Header().Set("Location", at)
+	w.Header().Set("Retry-After", "2")
+	return writeJSON(w, http.StatusAccepted, ticketView{
+		ID: t.ID, Status: g.status(t), StatusURL: at, ResultURL: at + "/result", LogsURL: at + "/logs", EventsURL: at + "/events", CancelURL: at + "/cancel",
+	})
+}
+
+// taskHeaders says in every answer about a task which device was asked for and
+// which was used, and why they differ.
+func (g *Gateway) taskHeaders(h http.Header, t *functions.Task) {
+	h.Set("Spillway-Task-Id", string(t.ID))
+	h.Set("Spillway-Device-Requested", string(t.Route.Policy))
+	h.Set("Spillway-Attempts", strconv.Itoa(t.Attempt))
+	if d := t.DeviceUsed(); d != "" {
+		h.Set("Spillway-Device-Used", string(d))
+	}
+	if why := fallbackReason(t); why != "" {
+		h.Set("Spillway-Fallback-Reason", headerText(why))
+	}
+	id := t.CallID
+	if id == "" {
+		id = string(t.ID)
+	}
+	h.Set("X-Call-Id", id)
+}
+
+// fallbackReason is why a task was respawned on the CPU; empty when it was not.
+func fallbackReason(t *functions.Task) string {
+	if t.Fallback == "" {
+		return ""
+	}
+	for i := len(t.Attempts) - 1; i >= 0; i-- {
+		if f := t.Attempts[i].Failure; f != nil && f.Class == t.Fallback {
+			return string(f.Class) + ": " + f.Message
+		}
+	}
+	return string(t.Fallback)
+}
+
+// headerText makes one line of printable ASCII of s.
+func headerText(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if r < 0x20 || r > 0x7e {
+			return ' '
+		}
+		return r
+	}, s)
+	if len(s) > 300 {
+		s = s[:300]
+	}
+	return strings.TrimSpace(s)
+}
+
+// answer writes the result of an ended task as the function gave it, or returns
+// the error that it ended with.
+func (g *Gateway) answer(w http.ResponseWriter, r *http.Request, t *functions.Task) error {
+	if t.State != functions.Succeeded {
+		return g.ended(w, t)
+	}
+	out := t.Outcome
+	switch {
+	case out != nil && out.ResultRef != nil:
+		return g.largeResult(w, r, t)
+	case out != nil && out.ResultText != nil:
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		_, err := io.WriteString(w, *out.ResultText)
+		return err
+	case out != nil && len(out.Result) > 0:
+		w.Header().Set("Content-Type", "application/json")
+		_, err := w.Write(out.Result)
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json") // a function without a result
+	_, err := io.WriteString(w, "null")
+	return err
+}
+
+// largeResult sends a result that lies in the store: through us up to the size
+// of a synchronous answer, above that by redirect.
+func (g *Gateway) largeResult(w http.ResponseWriter, r *http.Request, t *functions.Task) error {
+	ref := *t.Outcome.ResultRef
+	if ref.Size > int64(maxSync) {
+		to, err := g.cfg.Objects.PresignGet(r.Context(), ref, downloadTTL, "result")
+		if err != nil {
+			return fmt.Errorf("sign the result's URL: %w", err)
+		}
+		w.Header().Set("Location", to.URL)
+		w.WriteHeader(http.StatusSeeOther)
+		return nil
+	}
+	body, err := g.cfg.Objects.Get(r.Context(), ref)
+	if err != nil {
+		return fmt.Errorf("read the result: %w", err)
+	}
+	defer body.Close()
+	kind := ref.ContentType
+	if kind == "" {
+		kind = "application/json"
+	}
+	w.Header().Set("Content-Type", kind)
+	w.Header().Set("Content-Length", strconv.FormatInt(ref.Size, 10))
+	if _, err := io.Copy(w, body); err != nil {
+		return fmt.Errorf("send the result: %w", err)
+	}
+	return nil
+}
+
+// ended returns the error of a task that did not succeed: 502 is the function's
+// doing, 503 ours, 504 a limit of time.
+func (g *Gateway) ended(w http.ResponseWriter, t *functions.Task) error {
+	f := functions.Failure{Class: functions.Class(t.State), Message: "the task ended as " + string(t.State)}
+	if t.Failure != nil {
+		f = *t.Failure
+	}
+	se := &statusError{extra: problem{TaskID: t.ID, Phase: f.Phase, ExitCode: f.ExitCode}}
+	if t.Outcome != nil {
+		se.extra.LogTail = t.Outcome.LogTail
+	}
+	class := functions.ErrInvalid
+	switch {
+	case t.State == functions.Canceled:
+		se.status, class = http.StatusConflict, functions.ErrConflict
+	case t.State == functions.TimedOut:
+		se.status, class = http.StatusGatewayTimeout, functions.ErrTimeout
+		w.Header().Set("Spillway-Function-Error", string(f.Class))
+	case t.State == functions.Expired, f.Class.Platform():
+		se.status, se.retryable, class = http.StatusServiceUnavailable, true, functions.ErrUnavailable
+	default:
+		se.status = http.StatusBadGateway
+		w.Header().Set("Spillway-Function-Error", string(f.Class))
+	}
+	e := functions.NewError(class, string(f.Class), "%s", f.Message)
+	e.Hint = f.Hint
+	se.why = e
+	return se
+}
