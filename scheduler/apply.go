@@ -168,7 +168,7 @@ func (t *term) keep(a *attempt, w where) {
 	t.attempts[a.slot] = a
 	t.pool.at(a.slot).where = w
 	a.node.hold(a)
-	t.fleet++
+	t.generation++
 	a.version.usage.running++
 }
 
@@ -176,6 +176,6 @@ func (t *term) release(s slot) {
 	a := t.attempts[s]
 	delete(t.attempts, s)
 	a.node.release(a)
-	t.fleet++
+	t.generation++
 	a.version.usage.running--
 }

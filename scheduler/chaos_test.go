@@ -3,6 +3,7 @@ package scheduler
 import (
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -28,10 +29,7 @@ func TestChaos(t *testing.T) {
 
 func chaos(t *testing.T, r *rand.Rand) {
 	w := newWorld()
-	draw := func(p float64) bool { // called under w.mu or a node's lock: guarded by its own
-		return chance(rand.New(rand.NewPCG(r.Uint64(), r.Uint64())), p)
-	}
-	locked := newLocked(draw)
+	locked := newLocked(rand.New(rand.NewPCG(r.Uint64(), 7)))
 	w.appendErr = func() (bool, bool) { return locked(0.02), locked(0.02) }
 	policies := []functions.Policy{functions.Required, functions.Preferred, functions.Auto, functions.Never}
 	var names []functions.Name
@@ -161,12 +159,12 @@ func explained(t *testing.T, w *world, s *Scheduler, ids []functions.TaskID) {
 	}
 }
 
-// newLocked makes a drawing function safe for many goroutines.
-func newLocked(draw func(float64) bool) func(float64) bool {
-	token := make(chan struct{}, 1)
+// newLocked draws with a generator of its own, for many goroutines.
+func newLocked(r *rand.Rand) func(p float64) bool {
+	var mu sync.Mutex // guards r
 	return func(p float64) bool {
-		token <- struct{}{}
-		defer func() { <-token }()
-		return draw(p)
+		mu.Lock()
+		defer mu.Unlock()
+		return r.Float64() < p
 	}
 }

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -13,44 +11,46 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// term is one leadership. Everything but the first group of fields is used by
-// the loop's goroutine only.
+// term is one leadership. Everything but the doors is used by the loop's
+// goroutine only.
 type term struct {
-	cfg     Config
-	log     *slog.Logger
-	epoch   uint64
+	doors
+	cfg   Config
+	log   *slog.Logger
+	epoch uint64
+	now   time.Time // of this turn of the loop
+
+	pool      *pool
+	queue     *queue
+	alarms    *alarms
+	attempts  map[slot]*attempt
+	undecided map[slot]*functions.Task // failed, and their function is not known
+
+	catalog
+	fleet
+	outbox
+	agenda
+}
+
+// doors is how other goroutines reach the term.
+type doors struct {
 	inbox   *inbox
 	asks    chan func()
 	ended   chan struct{}
 	waiting *counter
 	loaded  atomic.Bool // the snapshot is read: questions can be answered
+}
 
-	now       time.Time
-	pool      *pool
-	queue     *queue
-	alarms    *alarms
-	attempts  map[slot]*attempt
-	versions  []*version
-	byVersion map[versionKey]*version
-	usages    map[functions.Name]*usage
-	routes    routes
-	nodes     map[functions.NodeID]*node
-	rooms     []*room
-	turns     turns                    // of the round that is planned
-	fleet     uint64                   // generation of rooms: grows when anything in them changes
-	census    stamp[supply]            // of the fleet
-	undecided map[slot]*functions.Task // failed, and their function is not known
-
-	outbox
-	orders    *errgroup.Group           // orders to nodes and appends on their way
+// agenda is what is due when, and what one round needs while it is planned.
+type agenda struct {
 	awaited   map[functions.NodeID]bool // nodes whose inventory is waited for
 	expecting bool                      // some node was awaited
-	kills     []killOrder               // to be sent
 	openAt    time.Time                 // placing begins then at the latest
-	round     uint64
+	tickAt    time.Time
 	spill     time.Time // when a task that waits for a GPU may go to the CPU; zero = none
 	expiry    time.Time // when the first queued task expires; zero = none
-	tickAt    time.Time
+	round     uint64
+	turns     turns
 }
 
 func (t *term) ready() bool { return t.loaded.Load() }
@@ -90,13 +90,14 @@ func (s *Scheduler) Lead(ctx context.Context, epoch uint64) error {
 func newTerm(cfg Config, log *slog.Logger, epoch uint64) *term {
 	p := newPool()
 	return &term{
-		cfg: cfg, log: log, epoch: epoch, now: cfg.Now(),
-		inbox: newInbox(), asks: make(chan func()), ended: make(chan struct{}), waiting: newCounter(),
+		doors: doors{inbox: newInbox(), asks: make(chan func()), ended: make(chan struct{}), waiting: newCounter()},
+		cfg:   cfg, log: log, epoch: epoch, now: cfg.Now(),
 		pool: p, queue: newQueue(p), alarms: &alarms{pool: p},
-		attempts: map[slot]*attempt{}, byVersion: map[versionKey]*version{}, usages: map[functions.Name]*usage{},
-		nodes: map[functions.NodeID]*node{}, undecided: map[slot]*functions.Task{},
-		outbox: outbox{done: make(chan error, 1)}, orders: &errgroup.Group{},
-		awaited: map[functions.NodeID]bool{},
+		attempts: map[slot]*attempt{}, undecided: map[slot]*functions.Task{},
+		catalog: catalog{byVersion: map[versionKey]*version{}, usages: map[functions.Name]*usage{}},
+		fleet:   fleet{nodes: map[functions.NodeID]*node{}},
+		outbox:  outbox{done: make(chan error, 1), orders: &errgroup.Group{}},
+		agenda:  agenda{awaited: map[functions.NodeID]bool{}},
 	}
 }
 
@@ -236,23 +237,4 @@ func (t *term) sleep() time.Duration {
 // isOpen reports whether inventories are in, or were waited for long enough.
 func (t *term) isOpen() bool {
 	return (t.expecting && len(t.awaited) == 0) || !t.now.Before(t.openAt)
-}
-
-// node returns the record of a node, making it when it is new.
-func (t *term) node(id functions.NodeID) *node {
-	if n := t.nodes[id]; n != nil {
-		return n
-	}
-	n := newNode(id, t.now)
-	t.fleet++
-	t.nodes[id] = n
-	t.rooms = append(t.rooms, &n.room)
-	slices.SortFunc(t.rooms, func(a, b *room) int { return strings.Compare(string(a.ID), string(b.ID)) })
-	return n
-}
-
-func (t *term) forget(id functions.NodeID) {
-	t.fleet++
-	delete(t.nodes, id)
-	t.rooms = slices.DeleteFunc(t.rooms, func(r *room) bool { return r.ID == id })
 }

@@ -143,14 +143,3 @@ func (n *node) report(info functions.NodeInfo, now time.Time) {
 	n.mark()
 	n.Free = n.free()
 }
-
-// refresh decides which nodes take new tasks.
-func (t *term) refresh() {
-	for _, n := range t.nodes {
-		open := n.heard && n.ready && t.now.Sub(n.seen) <= t.cfg.HeartbeatFresh
-		if open != n.Open {
-			n.Open = open
-			t.fleet++
-		}
-	}
-}

@@ -7,9 +7,10 @@ import (
 	"time"
 
 	"github.com/spillway/spillway/functions"
+	"golang.org/x/sync/errgroup"
 )
 
-// outbox is what goes to the log: one message at a time. While one is on its
+// outbox is what goes to the log and to nodes. To the log goes one message at a time. While one is on its
 // way, decisions collect, so that a busy scheduler writes full messages and an
 // idle one writes at once.
 type outbox struct {
@@ -17,6 +18,8 @@ type outbox struct {
 	messages  uint64 // sent in this term
 	appending bool
 	done      chan error
+	kills     []killOrder
+	orders    *errgroup.Group // orders to nodes and appends on their way
 }
 
 // maxVerdictText bounds the text that one message of verdicts carries; log

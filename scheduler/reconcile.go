@@ -12,7 +12,7 @@ import (
 func (t *term) reconcile(hb *functions.Heartbeat) {
 	n := t.node(hb.Node.ID)
 	n.report(hb.Node, t.now)
-	t.fleet++
+	t.generation++
 	t.refresh()
 	delete(t.awaited, n.ID)
 

@@ -56,15 +56,6 @@ func (t *term) plan() (events []functions.Event) {
 	return events
 }
 
-func (t *term) anyOpen() bool {
-	for _, r := range t.rooms {
-		if r.Open {
-			return true
-		}
-	}
-	return false
-}
-
 // placeFrom places the first task of a line that can be placed in this phase:
 // released ones first, then by age.
 func (t *term) placeFrom(ln *line, p phase) (*attempt, string) {
@@ -152,8 +143,8 @@ func (t *term) decide(s slot, v *version, av avoidance) decision {
 	if best, _ := place(t.rooms, n); best != nil {
 		return decide(q, supply{Nodes: 1, Suited: true, Fits: true})
 	}
-	have := t.census.get(t.fleet, func() supply { return census(t.rooms) })
-	have.Suited = v.suited.get(t.fleet, func() bool {
+	have := t.census.get(t.generation, func() supply { return census(t.rooms) })
+	have.Suited = v.suited.get(t.generation, func() bool {
 		return slices.ContainsFunc(t.rooms, func(r *room) bool { return r.could(n) })
 	})
 	return decide(q, have)

@@ -6,6 +6,14 @@ import (
 	"github.com/spillway/spillway/functions"
 )
 
+// catalog is every function that live tasks name.
+type catalog struct {
+	versions  []*version
+	byVersion map[versionKey]*version
+	usages    map[functions.Name]*usage
+	routes    routes
+}
+
 // version is one version of a function that live tasks name.
 type version struct {
 	index  int32
@@ -17,20 +25,6 @@ type version struct {
 	asked  time.Time // when it was last looked up in vain
 	usage  *usage
 	suited stamp[bool] // some node could run it on GPUs
-}
-
-// stamp is a value that holds until the fleet changes.
-type stamp[T any] struct {
-	value T
-	at    uint64 // the fleet's generation; 0 = never computed
-}
-
-// get returns the value, computing it anew when the fleet has changed.
-func (s *stamp[T]) get(generation uint64, compute func() T) T {
-	if s.at != generation {
-		s.value, s.at = compute(), generation
-	}
-	return s.value
 }
 
 // usage is what all versions of a function share.

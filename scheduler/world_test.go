@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"iter"
 	"maps"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"testing"
@@ -496,6 +495,3 @@ func (w *world) close() {
 func failWith(c functions.Class) functions.Outcome {
 	return functions.Outcome{Failure: &functions.Failure{Class: c, Message: "as told"}, ExitCode: 1}
 }
-
-// chance returns true with probability p.
-func chance(r *rand.Rand, p float64) bool { return r.Float64() < p }
