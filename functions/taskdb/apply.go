@@ -51,8 +51,6 @@ func (db *DB) fresh(records []functions.Record) ([]functions.Record, error) {
 		switch {
 		case r.Seq < seq, r.Seq == seq && r.Index <= index:
 			continue
-		case r.Index >= maxEvents:
-			return nil, functions.Invalid("bad_log", "log message %d holds more than %d events", r.Seq, maxEvents)
 		case r.Seq == seq && r.Index == index+1, r.Seq == seq+1 && r.Index == 0:
 			seq, index = r.Seq, r.Index
 			out = append(out, r)

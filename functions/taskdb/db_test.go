@@ -13,7 +13,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"go.uber.org/goleak"
 
@@ -160,6 +159,24 @@ func TestApplyKeepsLogOrder(t *testing.T) {
 	cancel()
 	if _, err := db.Apply(ended, []functions.Record{rec(4, 0)}); err == nil || db.Applied() != 3 {
 		t.Errorf("applied %d with an ended context: %v", db.Applied(), err)
+	}
+}
+
+// TestGarbledMessageIsVoid applies what reading a damaged message gives: many
+// empty events, and a task at a place that no row number is left for.
+func TestGarbledMessageIsVoid(t *testing.T) {
+	db := openTest(t, filepath.Join(t.TempDir(), "t.db"))
+	var records []functions.Record
+	for i := range maxEvents + 2 {
+		records = append(records, functions.Record{Seq: 1, Index: i})
+	}
+	records[5].Event, records[maxEvents+1].Event = submit(1, "speech"), submit(2, "speech")
+	badID := submit(3, "speech")
+	badID.Task, badID.Sub.ID = "../etc", "../etc"
+	records[6].Event = badID
+	changes, err := db.Apply(t.Context(), append(records, functions.Record{Seq: 2, Event: submit(4, "speech")}))
+	if err != nil || len(changes) != 2 || db.Applied() != 2 || db.VoidEvents() != maxEvents+1 {
+		t.Errorf("%d changes, applied %d, %d void, %v", len(changes), db.Applied(), db.VoidEvents(), err)
 	}
 }
 
@@ -330,12 +347,12 @@ func TestOpenRefuses(t *testing.T) {
 // and the applied sequence never contradict each other.
 func TestReadersSeeWholeBatches(t *testing.T) {
 	db := openTest(t, filepath.Join(t.TempDir(), "t.db"))
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
+	const messages = 25
+	ctx := t.Context()
 	var reads sync.WaitGroup
 	for range 4 {
 		reads.Go(func() {
-			for seq := uint64(1); seq <= 100; seq++ {
+			for seq := uint64(1); seq <= messages; seq++ {
 				if err := db.WaitApplied(ctx, seq); err != nil {
 					t.Error(err)
 					return
@@ -343,16 +360,18 @@ func TestReadersSeeWholeBatches(t *testing.T) {
 				for i := range 3 {
 					if _, err := db.Task(ctx, testID(int(seq-1)*3+i)); err != nil {
 						t.Errorf("message %d, task %d: %v", seq, i, err)
+						return
 					}
 				}
 				page, err := db.List(ctx, functions.TaskQuery{Limit: 1000, States: []functions.State{functions.Queued}})
 				if err != nil || len(page.Tasks)%3 != 0 {
 					t.Errorf("half a message was read: %d tasks, %v", len(page.Tasks), err)
+					return
 				}
 			}
 		})
 	}
-	for i := range 100 {
+	for i := range messages {
 		feed(t, db, 3, submit(3*i, "speech"), submit(3*i+1, "speech"), submit(3*i+2, "speech"))
 	}
 	reads.Wait()

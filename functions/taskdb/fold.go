@@ -68,7 +68,7 @@ func (b *batch) fold(r functions.Record) {
 // the first to come wins, on every server the same one.
 func (b *batch) accept(r functions.Record) {
 	t, err := functions.Accept(r.Event, r.Seq)
-	if err != nil || t.ID.Validate() != nil || b.tasks[t.ID] != nil {
+	if err != nil || t.ID.Validate() != nil || b.tasks[t.ID] != nil || r.Index >= maxEvents {
 		b.void++
 		return
 	}

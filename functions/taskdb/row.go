@@ -11,7 +11,9 @@ import (
 	"github.com/spillway/spillway/functions"
 )
 
-// maxEvents is how many events a log message may hold; tasklog writes at most 256.
+// maxEvents is how many places a log message has for new tasks; tasklog writes
+// at most 256 events. What stands further back in a garbled message is void: an
+// error would stop every server at that message for ever.
 const maxEvents = 1024
 
 // place numbers an event by its place in the log: ascending, and the same on
