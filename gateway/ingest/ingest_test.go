@@ -441,9 +441,11 @@ func TestRunListsAtStartAndAtEveryInterval(t *testing.T) {
 		go func() { done <- in.Run(ctx) }()
 		for i := range 3 { // of uploads and of one trigger
 			synctest.Wait()
+			s.mu.Lock()
 			if s.lists != 2*(i+1) {
 				t.Errorf("after %d intervals there were %d listings, want %d", i, s.lists, 2*(i+1))
 			}
+			s.mu.Unlock()
 			time.Sleep(in.Every)
 		}
 		cancel()
