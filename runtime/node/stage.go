@@ -51,7 +51,7 @@ func (n *Node) stage(ctx context.Context, a *attempt) ([]byte, *functions.Failur
 	if err != nil {
 		return nil, &functions.Failure{Class: functions.Permanent, Message: "the event is not JSON: " + err.Error()}
 	}
-	if err := os.WriteFile(a.folder.event(), envelope, 0o444); err != nil {
+	if err := writeReadable(a.folder.event(), envelope); err != nil {
 		return nil, diskFailure("write event.json", err)
 	}
 	return event, nil
@@ -64,7 +64,7 @@ func (n *Node) fetch(ctx context.Context, ref functions.ObjectRef, what, file st
 		return diskFailure("create "+what, err)
 	}
 	defer func() {
-		if err := f.Close(); err != nil && fail == nil {
+		if err := errors.Join(f.Chmod(0o444), f.Close()); err != nil && fail == nil {
 			fail = diskFailure("write "+what, err)
 		}
 	}()
@@ -121,5 +121,14 @@ func (f folder) layOut(user owner) error {
 			}
 		}
 	}
-	return os.WriteFile(f.path("work", "event.json"), nil, 0o444) // where event.json is mounted
+	return writeReadable(f.path("work", "event.json"), nil) // where event.json is mounted
+}
+
+// writeReadable makes a file that everybody may read and nobody write, whatever
+// the umask.
+func writeReadable(path string, data []byte) error {
+	if err := os.WriteFile(path, data, 0o444); err != nil {
+		return err
+	}
+	return os.Chmod(path, 0o444)
 }
