@@ -21,7 +21,15 @@ const maxText = 64 << 20
 // previewChars is how much of the text the result itself carries.
 const previewChars = 400
 
-func main() { task.Main(run) }
+func main() {
+	task.Main(func(t *task.Task) (any, error) { return run(t, limits{text: maxText, unpacked: maxUnpacked}) })
+}
+
+// limits bound what one document may take, in bytes.
+type limits struct {
+	text     int   // written
+	unpacked int64 // read of the parts of a zip
+}
 
 type result struct {
 	File    string `json:"file"`
@@ -31,7 +39,7 @@ type result struct {
 	Preview string `json:"preview"`
 }
 
-func run(t *task.Task) (any, error) {
+func run(t *task.Task, most limits) (any, error) {
 	in, err := t.Input()
 	if err != nil {
 		return nil, err
@@ -47,14 +55,14 @@ func run(t *task.Task) (any, error) {
 	}
 	t.Progress(0.1, string(kind))
 	const name = "text.txt"
-	out, err := newSink(t.OutPath(name))
+	out, err := newSink(t.OutPath(name), most.text)
 	if err != nil {
 		return nil, err
 	}
 	defer out.close()
-	pages, err := extract(kind, f, in.Path, out)
+	pages, err := extract(kind, f, in.Path, out, most)
 	if errors.Is(err, errTooMuch) {
-		return nil, task.Invalid("TooMuchText", "the document holds more than %d MiB of text", maxText>>20)
+		return nil, task.Invalid("TooMuchText", "the document unpacks to more than %d MiB of text or %d MiB in all", most.text>>20, most.unpacked>>20)
 	}
 	if err != nil {
 		return nil, err
@@ -66,7 +74,7 @@ func run(t *task.Task) (any, error) {
 }
 
 // extract writes the text of a document of that kind to out.
-func extract(kind kind, f *os.File, path string, out io.Writer) (pages int, err error) {
+func extract(kind kind, f *os.File, path string, out io.Writer, most limits) (pages int, err error) {
 	switch kind {
 	case kindPDF:
 		return extractPDF(path, out)
@@ -75,7 +83,7 @@ func extract(kind kind, f *os.File, path string, out io.Writer) (pages int, err 
 	case kindText:
 		return 0, extractPlain(f, out)
 	}
-	return extractOffice(kind, f, out)
+	return extractOffice(kind, f, out, most)
 }
 
 var errTooMuch = errors.New("too much text")
@@ -84,23 +92,24 @@ var errTooMuch = errors.New("too much text")
 type sink struct {
 	file    *os.File
 	w       *bufio.Writer
+	most    int // bytes that may be written
 	bytes   int
 	chars   int
 	preview strings.Builder
 	kept    int // characters in preview
 }
 
-func newSink(path string) (*sink, error) {
+func newSink(path string, most int) (*sink, error) {
 	f, err := os.Create(path)
 	if err != nil {
 		return nil, fmt.Errorf("create the text file: %w", err)
 	}
-	return &sink{file: f, w: bufio.NewWriter(f)}, nil
+	return &sink{file: f, w: bufio.NewWriter(f), most: most}, nil
 }
 
 // Write takes whole characters: every extractor writes strings that it decoded.
 func (s *sink) Write(p []byte) (int, error) {
-	if s.bytes += len(p); s.bytes > maxText {
+	if s.bytes += len(p); s.bytes > s.most {
 		return 0, errTooMuch
 	}
 	s.chars += utf8.RuneCount(p)

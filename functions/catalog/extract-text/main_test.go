@@ -20,12 +20,17 @@ import (
 // attempt runs the function over one input and returns the text that it left.
 func attempt(t *testing.T, name string, body []byte) (result, string, error) {
 	t.Helper()
+	return attemptWithin(t, limits{text: maxText, unpacked: maxUnpacked}, name, body)
+}
+
+func attemptWithin(t *testing.T, most limits, name string, body []byte) (result, string, error) {
+	t.Helper()
 	dir := t.TempDir()
 	in := filepath.Join(dir, name)
 	if err := os.WriteFile(in, body, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	got, err := run(&task.Task{Inputs: []task.Input{{Name: name, Path: in}}, Out: dir})
+	got, err := run(&task.Task{Inputs: []task.Input{{Name: name, Path: in}}, Out: dir}, most)
 	if err != nil {
 		return result{}, "", err
 	}
@@ -177,6 +182,8 @@ func TestExtractRefuses(t *testing.T) {
 	for i := range maxMembers + 1 {
 		many = append(many, fmt.Sprintf("word/%d.xml", i), "")
 	}
+	few := limits{text: 1 << 16, unpacked: 1 << 18}
+	long := strings.Repeat("x", few.text/2)
 	for _, tc := range []struct {
 		name string
 		body []byte
@@ -191,19 +198,21 @@ func TestExtractRefuses(t *testing.T) {
 		{"a damaged zip", []byte("PK\x03\x04 and nothing more"), "BadDocument"},
 		{"damaged XML", zipped(t, "word/document.xml", "<w:p><w:t>x</w:t"), "BadDocument"},
 		{"a zip of too many parts", zipped(t, many...), "BadDocument"},
-		{"a bomb of text", zipped(t, "word/document.xml", "<w><t>"+strings.Repeat(strings.Repeat("x", 1<<20)+"<b/>", maxText>>20)+"xx</t></w>"), "TooMuchText"},
-		{"a bomb of markup", zipped(t, "word/document.xml", "<w>"+strings.Repeat("<b/>", maxUnpacked/4)), "TooMuchText"},
-		{"a bomb of repeated cells", zipped(t, "xl/workbook.xml", "", "xl/sharedStrings.xml", "<sst><si><t>"+strings.Repeat("x", 1<<20)+"</t></si></sst>",
-			"xl/worksheets/sheet1.xml", "<s><row>"+strings.Repeat(`<c t="s"><v>0</v></c>`, 1000)+"</row></s>"), "TooMuchText"},
+		{"a bomb of text", zipped(t, "word/document.xml", "<w><t>"+long+"<b/>"+long+"<b/>x</t></w>"), "TooMuchText"},
+		{"a bomb of plain text", []byte(long + "\n" + long + "\n"), "TooMuchText"},
+		{"a bomb of markup", zipped(t, "word/document.xml", "<w>"+strings.Repeat("<b/>", int(few.unpacked)/4)), "TooMuchText"},
+		{"a bomb of shared strings", zipped(t, "xl/workbook.xml", "", "xl/sharedStrings.xml", "<sst><si><t>"+long+"</t></si><si><t>"+long+"x</t></si></sst>"), "TooMuchText"},
+		{"a bomb of repeated cells", zipped(t, "xl/workbook.xml", "", "xl/sharedStrings.xml", "<sst><si><t>"+long+"</t></si></sst>",
+			"xl/worksheets/sheet1.xml", "<s><row>"+strings.Repeat(`<c t="s"><v>0</v></c>`, 3)+"</row></s>"), "TooMuchText"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			_, _, err := attempt(t, "a", tc.body)
+			_, _, err := attemptWithin(t, few, "a", tc.body)
 			if f, ok := errors.AsType[*task.Fault](err); !ok || f.Type != tc.kind || f.Code != task.ExitData {
 				t.Errorf("got %v, want %s", err, tc.kind)
 			}
 		})
 	}
-	if _, err := run(&task.Task{Inputs: []task.Input{{Path: "/nowhere/at/all"}}}); err == nil {
+	if _, err := run(&task.Task{Inputs: []task.Input{{Path: "/nowhere/at/all"}}}, limits{}); err == nil {
 		t.Error("a missing file was no error")
 	}
 }

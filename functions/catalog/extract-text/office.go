@@ -37,12 +37,12 @@ func openZip(f *os.File) (*zip.Reader, error) {
 	return z, nil
 }
 
-func extractOffice(kind kind, f *os.File, out io.Writer) (pages int, err error) {
+func extractOffice(kind kind, f *os.File, out io.Writer, most limits) (pages int, err error) {
 	z, err := openZip(f)
 	if err != nil {
 		return 0, err
 	}
-	d := &document{zip: z, left: maxUnpacked}
+	d := &document{zip: z, left: most.unpacked, text: most.text}
 	switch kind {
 	case kindDocx:
 		for _, part := range []string{"word/document.xml", "word/footnotes.xml", "word/endnotes.xml"} {
@@ -77,6 +77,7 @@ func write(out io.Writer, s string) error {
 type document struct {
 	zip  *zip.Reader
 	left int64
+	text int // most bytes of shared strings to keep
 }
 
 // numbered returns the members prefix1.xml, prefix2.xml and so on, by number.
@@ -268,7 +269,7 @@ func (d *document) sharedStrings() ([]string, error) {
 		case xml.CharData:
 			if reading {
 				one.Write(t)
-				if size += len(t); size > maxText {
+				if size += len(t); size > d.text {
 					return errTooMuch
 				}
 			}
