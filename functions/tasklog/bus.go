@@ -56,7 +56,7 @@ func (l *Log) listen(ctx context.Context, subject string, handle func(*nats.Msg)
 // answer hands each request on subject to handle and sends back what it
 // returns; up to most at once. It returns when ctx has ended and every handler
 // is done.
-func (l *Log) answer(ctx context.Context, subject string, most int, handle func(ctx context.Context, data []byte) (any, error)) error {
+func (l *Log) answer(ctx context.Context, subject string, most int, handle answerer) error {
 	var working sync.WaitGroup
 	defer working.Wait()
 	slots := make(chan struct{}, most)

@@ -26,10 +26,10 @@ func encode(e functions.Event) ([]byte, error) {
 
 // decode appends the records of a message to records. A line that is not an
 // event becomes an empty one: void for every reader alike, and its sequence is
-// not missing.
+// not missing. Lines after the maxBatch-th are not ours and are left out.
 func decode(records []functions.Record, seq uint64, data []byte) ([]functions.Record, error) {
 	var bad error
-	for i := 0; i == 0 || len(data) > 0; i++ {
+	for i := 0; i < maxBatch && (i == 0 || len(data) > 0); i++ {
 		var line []byte
 		line, data, _ = bytes.Cut(data, newline)
 		r := functions.Record{Seq: seq, Index: i}

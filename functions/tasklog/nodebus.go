@@ -3,9 +3,8 @@ package tasklog
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/spillway/spillway/functions"
 )
@@ -45,40 +44,61 @@ func (l *Log) ServeNode(ctx context.Context, id functions.NodeID, h NodeHandler)
 	if err := id.Validate(); err != nil {
 		return err
 	}
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error {
-		return l.answer(ctx, nodeSubject(id, verbRun), most, func(ctx context.Context, data []byte) (any, error) {
-			var a functions.Assignment
-			if err := json.Unmarshal(data, &a); err != nil {
-				return nil, functions.Invalid("bad_assignment", "the assignment cannot be read").WithCause(err)
-			}
-			return nil, h.Admit(ctx, a)
-		})
-	})
-	g.Go(func() error {
-		return l.answer(ctx, nodeSubject(id, verbKill), most, func(ctx context.Context, data []byte) (any, error) {
-			var k functions.Kill
-			if err := json.Unmarshal(data, &k); err != nil {
-				return nil, functions.Invalid("bad_kill", "the order cannot be read").WithCause(err)
-			}
-			return nil, h.Kill(ctx, k)
-		})
-	})
-	g.Go(func() error {
-		return l.answer(ctx, nodeSubject(id, verbLog), most, func(ctx context.Context, data []byte) (any, error) {
-			var q logRequest
-			if err := json.Unmarshal(data, &q); err != nil {
-				return nil, functions.Invalid("bad_request", "the request cannot be read").WithCause(err)
-			}
-			lines, err := h.ReadLog(ctx, q.Task, q.Attempt, q.After)
-			if err != nil {
-				return nil, err
-			}
-			n := fit(lines)
-			return logPart{Lines: lines[:n], More: n < len(lines)}, nil
-		})
-	})
-	return g.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	verbs := map[string]answerer{verbRun: admitting(h), verbKill: killing(h), verbLog: reading(h)}
+	ended := make(chan error, len(verbs))
+	for verb, handle := range verbs {
+		go func() { ended <- l.answer(ctx, nodeSubject(id, verb), most, handle) }()
+	}
+	var errs error
+	for range verbs {
+		errs = errors.Join(errs, <-ended)
+		cancel() // all end together
+	}
+	return errs
+}
+
+// answerer handles one kind of request.
+type answerer func(ctx context.Context, data []byte) (any, error)
+
+func admitting(h NodeHandler) answerer {
+	return func(ctx context.Context, data []byte) (any, error) {
+		var a functions.Assignment
+		if err := json.Unmarshal(data, &a); err != nil {
+			return nil, unreadable(err)
+		}
+		return nil, h.Admit(ctx, a)
+	}
+}
+
+func killing(h NodeHandler) answerer {
+	return func(ctx context.Context, data []byte) (any, error) {
+		var k functions.Kill
+		if err := json.Unmarshal(data, &k); err != nil {
+			return nil, unreadable(err)
+		}
+		return nil, h.Kill(ctx, k)
+	}
+}
+
+func reading(h NodeHandler) answerer {
+	return func(ctx context.Context, data []byte) (any, error) {
+		var q logRequest
+		if err := json.Unmarshal(data, &q); err != nil {
+			return nil, unreadable(err)
+		}
+		lines, err := h.ReadLog(ctx, q.Task, q.Attempt, q.After)
+		if err != nil {
+			return nil, err
+		}
+		n := fit(lines)
+		return logPart{Lines: lines[:n], More: n < len(lines)}, nil
+	}
+}
+
+func unreadable(err error) error {
+	return functions.Invalid("bad_request", "the request cannot be read").WithCause(err)
 }
 
 // fit is how many lines, at least one, go into a message. JSON can make a byte

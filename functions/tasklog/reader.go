@@ -118,7 +118,7 @@ func (r *reader) runOnce(ctx context.Context, handle func(context.Context, []mes
 
 // open checks the stream and makes a consumer of it.
 func (r *reader) open(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 2*publishTimeout)
+	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
 	if err := r.check(ctx); err != nil {
 		return err
