@@ -411,6 +411,7 @@ func TestAnAwaitedUploadStartsItsTaskOnce(t *testing.T) {
 	if got := offer(keys[0]); got.State != functions.AwaitingUpload {
 		t.Errorf("with one of two files it is %s", got.State)
 	}
+	task.Inputs[1].Size = 5
 	s.put("uploads", keys[1], "hello", "text/plain", born)
 	if n, err := in.Reconcile(t.Context()); n != 0 || err != nil { // listing finds it too
 		t.Fatal(n, err)

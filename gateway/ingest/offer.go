@@ -143,7 +143,7 @@ func (in *Ingest) start(ctx context.Context, c candidate, ref functions.ObjectRe
 }
 
 func (in *Ingest) sniff(ctx context.Context, ref functions.ObjectRef) (content.Type, error) {
-	var head []byte
+	head := []byte{} // not nil: that there are no bytes is known, too
 	if ref.Size > 0 {
 		r, err := in.Objects.GetRange(ctx, ref, 0, content.HeadSize)
 		if err != nil {

@@ -44,6 +44,9 @@ func (in *Ingest) uploaded(ctx context.Context, h Hint) error {
 		if err != nil {
 			return fmt.Errorf("look at upload: %w", err)
 		}
+		if w.Size > 0 && ref.Size != w.Size {
+			return nil // not what was announced; the client learns it when it completes the upload
+		}
 		if ref.SHA256 == "" {
 			ref.SHA256 = w.SHA256 // the node compares it when it stages
 		}
@@ -55,7 +58,7 @@ func (in *Ingest) uploaded(ctx context.Context, h Hint) error {
 	}
 	inputs[0].ContentType = ct.ContentType
 	route := ct.Route(task.Route.Policy)
-	_, err = in.Log.Append(ctx, "upl."+string(id), functions.Event{
+	_, err = in.Log.Append(ctx, "uploaded-"+string(id), functions.Event{
 		Kind: functions.Control, Task: id, At: in.Now(),
 		Ctl: &functions.Request{Verb: functions.Uploaded, By: "store", Inputs: inputs, Route: &route},
 	})

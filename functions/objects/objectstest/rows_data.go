@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing/iotest"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -289,6 +290,32 @@ func list(ctx context.Context, b *bench) error {
 		}
 		if strings.Join(got, "|") != strings.Join(c.want, "|") {
 			return fmt.Errorf("list %q after %q: got %q, want %q", c.prefix, c.after, got, c.want)
+		}
+	}
+	return nil
+}
+
+func listSince(ctx context.Context, b *bench) error {
+	if _, err := b.put(ctx, "x", []byte("1"), ""); err != nil {
+		return err
+	}
+	count := func(prefix string, since time.Time) (n int, err error) {
+		for ref, err := range b.store.ListSince(ctx, b.bucket, prefix, since) {
+			if err != nil || ref.Key != "x" {
+				return 0, fmt.Errorf("listed %+v, %w", ref, err)
+			}
+			n++
+		}
+		return n, nil
+	}
+	now := time.Now() // the store runs on this machine, or its clock is close
+	for _, c := range []struct {
+		prefix string
+		since  time.Time
+		want   int
+	}{{"", time.Time{}, 1}, {"", now.Add(-time.Hour), 1}, {"", now.Add(time.Hour), 0}, {"y", time.Time{}, 0}} {
+		if n, err := count(c.prefix, c.since); err != nil || n != c.want {
+			return fmt.Errorf("%q since %s: %d, want %d, %w", c.prefix, c.since, n, c.want, err)
 		}
 	}
 	return nil

@@ -101,6 +101,7 @@ func rows() []namedCheck {
 		{"what is missing is not found", missing},
 		{"delete twice", deleteTwice},
 		{"listing: prefix, start-after, paging, odd keys", list},
+		{"listing since a time", listSince},
 		{RowFolderAndObject, folderAndObject},
 		{"versions: each can be read and all are listed", versions},
 		{"signed PUT takes exactly what was signed, once", signedPut},
