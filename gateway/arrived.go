@@ -5,12 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"github.com/spillway/spillway/functions"
 	"github.com/spillway/spillway/gateway/content"
-	"github.com/spillway/spillway/gateway/intake"
 )
 
 // arrived starts a task whose file is in the store: it looks at the object and
@@ -63,29 +61,6 @@ func (g *Gateway) head(ctx context.Context, ref functions.ObjectRef) ([]byte, er
 		return nil, fmt.Errorf("read the upload: %w", err)
 	}
 	return head, nil
-}
-
-// Uploaded is told of a new object. It reports whether the object is an upload's
-// file, which then has started its task if nobody had before.
-func (g *Gateway) Uploaded(ctx context.Context, bucket, key string) (bool, error) {
-	rest, ok := strings.CutPrefix(key, "in/")
-	id, name, _ := strings.Cut(rest, "/")
-	if !ok || bucket != intake.Bucket || functions.TaskID(id).Validate() != nil || name == "" {
-		return false, nil
-	}
-	t, err := g.cfg.Tasks.Task(ctx, functions.TaskID(id))
-	switch {
-	case errors.Is(err, functions.ErrNotFound):
-		return false, nil // stored for a call that was refused, or is about to be accepted
-	case err != nil:
-		return false, fmt.Errorf("read task: %w", err)
-	case t.Source != "upload" || len(t.Inputs) == 0 || t.Inputs[0].Key != key:
-		return false, nil
-	}
-	if _, err := g.arrived(ctx, t); err != nil && !errors.Is(err, functions.ErrConflict) {
-		return true, err
-	}
-	return true, nil
 }
 
 // Sweep times: how often awaited uploads are looked for, and how long a client

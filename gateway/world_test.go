@@ -1,0 +1,417 @@
+package gateway_test
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/getkin/kin-openapi/openapi3filter"
+	"github.com/getkin/kin-openapi/routers"
+	"github.com/getkin/kin-openapi/routers/gorillamux"
+	"go.uber.org/goleak"
+
+	"github.com/spillway/spillway/functions"
+	"github.com/spillway/spillway/gateway"
+	"github.com/spillway/spillway/gateway/intake"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// world is everything around the gateway, in memory: a log that is folded with
+// the real rules as it is written, a store, a registry and one node. run, when
+// set, is what becomes of each queued task at once.
+type world struct {
+	g      *gateway.Gateway
+	router routers.Router
+	cfg    gateway.Config
+	run    func(functions.Task) *functions.Outcome
+	queued int // QueueLength's answer
+
+	mu      sync.Mutex // guards the fields below
+	seq     uint64
+	tasks   map[functions.TaskID]functions.Task
+	keys    map[string]functions.TaskID
+	fns     map[functions.Name][]functions.Function
+	objects map[string]object
+	lines   []functions.LogLine
+	down    error // every write to the log fails with it
+}
+
+type object struct {
+	data []byte
+	kind string
+}
+
+const epoch = 1
+
+func newWorld(t testing.TB, change func(*gateway.Config)) *world {
+	t.Helper()
+	w := &world{
+		seq: epoch, tasks: map[functions.TaskID]functions.Task{}, keys: map[string]functions.TaskID{},
+		fns: map[functions.Name][]functions.Function{}, objects: map[string]object{},
+	}
+	for _, name := range []functions.Name{"echo", "thumbnail"} {
+		w.fns[name] = []functions.Function{{Spec: functions.Spec{Name: name, Image: "img"}.WithDefaults(), Version: 1, CreatedAt: time.Unix(1, 0)}}
+	}
+	w.run = func(t functions.Task) *functions.Outcome {
+		return &functions.Outcome{Result: json.RawMessage(`{"ok":true}`), Phases: []functions.Span{{Phase: functions.PhaseRun, MS: 2}}}
+	}
+	log := slog.New(slog.DiscardHandler)
+	w.cfg = gateway.Config{
+		Door:     intake.New(intake.Config{Log: w, Functions: w, Tasks: w, Queue: w, Objects: w}),
+		Appender: w, Tasks: w, Functions: registry{w}, Objects: w, Scheduler: w, NodeLogs: w, Open: true, Log: log, Version: "test",
+		Parse: func(b []byte) (s functions.Spec, err error) {
+			if err := json.Unmarshal(b, &s); err != nil {
+				return s, functions.Invalid("bad_spec", "line 1: %s", err.Error())
+			}
+			s = s.WithDefaults()
+			return s, s.Validate()
+		},
+	}
+	if change != nil {
+		change(&w.cfg)
+	}
+	g, err := gateway.New(w.cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.g = g
+	doc, err := openapi3.NewLoader().LoadFromFile("openapi.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w.router, err = gorillamux.NewRouter(doc); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// do sends one request and checks the answer against openapi.json.
+func (w *world) do(t testing.TB, method, path, body string, header ...string) *httptest.ResponseRecorder {
+	t.Helper()
+	r := httptest.NewRequestWithContext(t.Context(), method, path, strings.NewReader(body))
+	if body == "" {
+		r = httptest.NewRequestWithContext(t.Context(), method, path, nil)
+	}
+	for i := 0; i+1 < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	rec := httptest.NewRecorder()
+	w.g.ServeHTTP(rec, r)
+	w.conforms(t, r, rec)
+	return rec
+}
+
+func (w *world) conforms(t testing.TB, r *http.Request, rec *httptest.ResponseRecorder) {
+	t.Helper()
+	kind := rec.Header().Get("Content-Type")
+	if rec.Code >= 400 && kind != "application/problem+json" && r.URL.Path != "/readyz" {
+		t.Errorf("%s %s: %d as %q, not as a problem: %s", r.Method, r.URL, rec.Code, kind, rec.Body)
+	}
+	rt, params, err := w.router.FindRoute(r)
+	if err != nil || r.Method == http.MethodHead {
+		return // not a route of ours: nothing to conform to
+	}
+	in := &openapi3filter.ResponseValidationInput{
+		RequestValidationInput: &openapi3filter.RequestValidationInput{Request: r, PathParams: params, Route: rt},
+		Status:                 rec.Code, Header: rec.Header(),
+		Options: &openapi3filter.Options{IncludeResponseStatus: true, ExcludeResponseBody: !strings.Contains(kind, "json") || strings.Contains(kind, "ndjson")},
+	}
+	in.SetBodyBytes(rec.Body.Bytes())
+	if err := openapi3filter.ValidateResponse(r.Context(), in); err != nil {
+		t.Errorf("%s %s: %d does not conform to openapi.json: %v\n%s", r.Method, r.URL, rec.Code, err, rec.Body)
+	}
+}
+
+func decode[T any](t testing.TB, rec *httptest.ResponseRecorder) (v T) {
+	t.Helper()
+	if err := json.Unmarshal(rec.Body.Bytes(), &v); err != nil {
+		t.Fatalf("decode %q: %v", rec.Body, err)
+	}
+	return v
+}
+
+// apply writes one event and folds it.
+func (w *world) apply(e functions.Event) uint64 {
+	w.mu.Lock()
+	w.seq++
+	seq := w.seq
+	before := w.tasks[e.Task]
+	var after functions.Task
+	var err error
+	if e.Kind == functions.Submit {
+		after, err = functions.Accept(e, seq)
+		key := string(after.Function) + "\x00" + after.Key
+		if _, used := w.keys[key]; after.Key != "" && used {
+			err = functions.ErrStale
+		}
+		if err == nil && after.Key != "" {
+			w.keys[key] = after.ID
+		}
+	} else {
+		after, err = before.Apply(e, epoch, seq)
+	}
+	if err == nil {
+		w.tasks[e.Task] = after
+	}
+	w.mu.Unlock()
+	if err != nil {
+		return seq
+	}
+	w.g.Feed.Publish([]functions.Change{{Seq: seq, Kind: e.Kind, Before: before.State, Task: after}})
+	if after.State == functions.Queued && w.run != nil {
+		if out := w.run(after); out != nil {
+			w.start(after.ID, functions.CPU)
+			w.finish(after.ID, *out)
+		}
+	}
+	return seq
+}
+
+func (w *world) get(id functions.TaskID) functions.Task {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.tasks[id]
+}
+
+func (w *world) start(id functions.TaskID, d functions.Device) {
+	w.apply(functions.Event{Kind: functions.Assign, Task: id, At: time.Now(), Asg: &functions.Placement{
+		Epoch: epoch, Attempt: w.get(id).Attempt + 1, Node: "n1", Boot: "b", Device: d, Reason: "policy"}})
+}
+
+// finish closes the attempt and, when it failed, settles the task.
+func (w *world) finish(id functions.TaskID, out functions.Outcome) {
+	n := w.get(id).Attempt
+	w.apply(functions.Event{Kind: functions.Finish, Task: id, At: time.Now(), Fin: &functions.Closing{Attempt: n, Node: "n1", Outcome: out}})
+	if f := out.Failure; f != nil {
+		to := functions.Failed
+		if f.Class == functions.TimedOutRun {
+			to = functions.TimedOut
+		}
+		w.release(id, functions.Verdict{To: to, Failure: f})
+	}
+}
+
+func (w *world) release(id functions.TaskID, v functions.Verdict) {
+	v.Epoch, v.Attempt = epoch, w.get(id).Attempt
+	w.apply(functions.Event{Kind: functions.Release, Task: id, At: time.Now(), Rel: &v})
+}
+
+func (w *world) Submit(_ context.Context, e functions.Event) (uint64, error) {
+	if w.down != nil {
+		return 0, w.down
+	}
+	return w.apply(e), nil
+}
+
+func (w *world) Append(ctx context.Context, _ string, events ...functions.Event) (uint64, error) {
+	return w.Submit(ctx, events[0])
+}
+
+func (w *world) Task(_ context.Context, id functions.TaskID) (functions.Task, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if t, ok := w.tasks[id]; ok {
+		return t, nil
+	}
+	return functions.Task{}, functions.NotFound("task_not_found", "no task %s", id)
+}
+
+func (w *world) Find(_ context.Context, prefix string) (functions.Task, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for id, t := range w.tasks {
+		if strings.HasPrefix(string(id), prefix) {
+			return t, nil
+		}
+	}
+	return functions.Task{}, functions.NotFound("task_not_found", "no task %.40q", prefix)
+}
+
+func (w *world) List(_ context.Context, q functions.TaskQuery) (p functions.TaskPage, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, t := range w.tasks {
+		if (q.Function == "" || t.Function == q.Function) && (len(q.States) == 0 || slices.Contains(q.States, t.State)) &&
+			(q.Until.IsZero() || t.CreatedAt.Before(q.Until)) && (q.Cursor == "" || string(t.ID) < q.Cursor) {
+			p.Tasks = append(p.Tasks, t)
+		}
+	}
+	slices.SortFunc(p.Tasks, func(a, b functions.Task) int { return cmp.Compare(b.ID, a.ID) })
+	if n := cmp.Or(q.Limit, 50); len(p.Tasks) > n {
+		p.Tasks = p.Tasks[:n]
+		p.Next = string(p.Tasks[n-1].ID)
+	}
+	return p, nil
+}
+
+func (w *world) Counts(context.Context) (functions.Counts, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	c := functions.Counts{}
+	for _, t := range w.tasks {
+		if c[t.Function] == nil {
+			c[t.Function] = map[functions.State]int64{}
+		}
+		c[t.Function][t.State]++
+	}
+	return c, nil
+}
+
+func (w *world) WaitApplied(context.Context, uint64) error { return nil }
+
+func (w *world) ByKey(_ context.Context, fn functions.Name, key string) (functions.TaskID, bool, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	id, ok := w.keys[string(fn)+"\x00"+key]
+	return id, ok, nil
+}
+
+func (w *world) QueueLength(functions.Name) int { return w.queued }
+
+func (w *world) Latest(name functions.Name) (functions.Function, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if v := w.fns[name]; len(v) > 0 {
+		return v[len(v)-1], nil
+	}
+	return functions.Function{}, functions.NotFound("function_not_found", "no function is named %s", name).WithHint("deploy it first")
+}
+
+func (w *world) Version(name functions.Name, n int) (functions.Function, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if v := w.fns[name]; n >= 1 && n <= len(v) {
+		return v[n-1], nil
+	}
+	return functions.Function{}, functions.NotFound("function_not_found", "no version %d of %s", n, name)
+}
+
+// registry adds what would collide with the methods of tasks.
+type registry struct{ *world }
+
+func (r registry) List() (out []functions.Function) {
+	for _, v := range r.fns {
+		out = append(out, v[len(v)-1])
+	}
+	return out
+}
+
+func (r registry) Versions(name functions.Name) []functions.Function { return r.fns[name] }
+
+func (r registry) Deploy(_ context.Context, s functions.Spec) (functions.Function, bool, error) {
+	f := functions.Function{Spec: s, Version: len(r.fns[s.Name]) + 1, CreatedAt: time.Now()}
+	r.fns[s.Name] = append(r.fns[s.Name], f)
+	return f, true, nil
+}
+
+func (r registry) Delete(_ context.Context, name functions.Name) error {
+	delete(r.fns, name)
+	return nil
+}
+
+func (w *world) Put(_ context.Context, bucket, key string, r io.Reader, _ int64, kind string) (functions.ObjectRef, error) {
+	b, err := io.ReadAll(r)
+	if err != nil {
+		return functions.ObjectRef{}, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.objects[bucket+"/"+key] = object{b, kind}
+	return functions.ObjectRef{Bucket: bucket, Key: key, Size: int64(len(b)), ContentType: kind, SHA256: fmt.Sprintf("%064x", len(b)), ETag: "e"}, nil
+}
+
+func (w *world) Stat(_ context.Context, bucket, key, _ string) (functions.ObjectRef, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	o, ok := w.objects[bucket+"/"+key]
+	if !ok {
+		return functions.ObjectRef{}, functions.NotFound("object_not_found", "no object %s", key)
+	}
+	return functions.ObjectRef{Bucket: bucket, Key: key, Size: int64(len(o.data)), ContentType: o.kind, ETag: "e"}, nil
+}
+
+func (w *world) Get(ctx context.Context, ref functions.ObjectRef) (io.ReadCloser, error) {
+	return w.GetRange(ctx, ref, 0, -1)
+}
+
+func (w *world) GetRange(_ context.Context, ref functions.ObjectRef, off, n int64) (io.ReadCloser, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	o, ok := w.objects[ref.Bucket+"/"+ref.Key]
+	if !ok {
+		return nil, functions.NotFound("object_not_found", "no object %s", ref.Key)
+	}
+	b := o.data[off:]
+	if n >= 0 {
+		b = b[:min(n, int64(len(b)))]
+	}
+	return io.NopCloser(bytes.NewReader(b)), nil
+}
+
+func (w *world) DeleteObject(key string) { w.mu.Lock(); defer w.mu.Unlock(); delete(w.objects, key) }
+
+func (w *world) Delete(_ context.Context, ref functions.ObjectRef) error {
+	w.DeleteObject(ref.Bucket + "/" + ref.Key)
+	return nil
+}
+
+func (w *world) PresignPut(_ context.Context, ref functions.ObjectRef, ttl time.Duration) (functions.PresignedRequest, error) {
+	return functions.PresignedRequest{Method: "PUT", URL: "http://store/" + ref.Bucket + "/" + ref.Key, ExpiresAt: time.Now().Add(ttl),
+		Headers: map[string]string{"Content-Length": strconv.FormatInt(ref.Size, 10)}}, nil
+}
+
+func (w *world) PresignGet(_ context.Context, ref functions.ObjectRef, ttl time.Duration, _ string) (functions.PresignedRequest, error) {
+	return functions.PresignedRequest{Method: "GET", URL: "http://store/" + ref.Bucket + "/" + ref.Key, ExpiresAt: time.Now().Add(ttl)}, nil
+}
+
+func (w *world) Explain(functions.TaskID) (functions.Waiting, bool) {
+	return functions.Waiting{Code: functions.WaitGPUBusy, Reason: "2 GPUs, both leased", Ahead: 3}, true
+}
+
+func (w *world) Nodes() []functions.NodeStatus {
+	return []functions.NodeStatus{{NodeInfo: functions.NodeInfo{ID: "n1", Ready: true, GPUs: []functions.GPUInfo{{UUID: "GPU-1", State: functions.GPULeased}},
+		Capacity: functions.Resources{Tasks: 8}}, Alive: true, LastSeen: time.Now(), Free: functions.Resources{Tasks: 5}}}
+}
+
+func (w *world) ReadLog(_ context.Context, _ functions.NodeID, _ functions.TaskID, attempt int, after int64) (out []functions.LogLine, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, l := range w.lines {
+		if l.Attempt == attempt && l.N > after {
+			out = append(out, l)
+		}
+	}
+	return out, nil
+}
+
+func (w *world) FollowLog(ctx context.Context, _ functions.TaskID, _ func([]functions.LogLine)) error {
+	<-ctx.Done() // every live line is lost: the worst case
+	return ctx.Err()
+}
+
+var errDisk = errors.New("secret path /var/lib/x: disk on fire")
+
+func readFile(t testing.TB, name string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
