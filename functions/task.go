@@ -191,12 +191,16 @@ func (t *Task) assign(e Event, epoch uint64) error {
 	case p.Attempt != t.Attempt+1:
 		return stale("not the next attempt")
 	}
+	reason := p.Reason
+	if t.Fallback != "" && p.Device == CPU {
+		reason = "respawned on the CPU after " + string(t.Fallback) + ", a cause that the CPU does not share"
+	}
 	t.State = Assigned
 	t.Attempt = p.Attempt
 	t.NotBefore = time.Time{}
 	t.Attempts = append(t.Attempts, Attempt{
 		Number: p.Attempt, Node: p.Node, Boot: p.Boot, Epoch: p.Epoch,
-		Device: p.Device, GPUs: p.GPUs, Reason: p.Reason, StartedAt: e.At,
+		Device: p.Device, GPUs: p.GPUs, Reason: reason, StartedAt: e.At,
 	})
 	if n := len(t.Attempts) - maxAttempts; n > 0 {
 		t.Attempts = slices.Delete(t.Attempts, 0, n)

@@ -18,15 +18,16 @@ const module = "github.com/spillway/spillway/"
 // not change it to make a build pass. A name that ends in /... allows what is
 // below it too.
 var allowed = map[string][]string{
-	"functions":                   {},
-	"functions/spec":              {"functions", "go.yaml.in/yaml/v3"},
-	"functions/tasklog":           {"functions", "github.com/nats-io/..."},
-	"functions/taskdb":            {"functions", "modernc.org/sqlite/..."},
-	"functions/objects":           {"functions", "github.com/minio/minio-go/...", "golang.org/x/sync/..."},
-	"functions/objects/embedded":  {"functions", "github.com/versity/versitygw/...", "github.com/gofiber/fiber/...", "golang.org/x/sys/...", "github.com/aws/aws-sdk-go-v2/service/s3/..."},
-	"functions/objects/miniotest": {"functions", "functions/objects"},
-	"functions/catalog/task":      {},
-	"functions/catalog/...":       {"functions/catalog/task", "golang.org/x/image/...", "golang.org/x/net/...", "golang.org/x/text/..."},
+	"functions":                     {},
+	"functions/spec":                {"functions", "go.yaml.in/yaml/v3"},
+	"functions/tasklog":             {"functions", "github.com/nats-io/..."},
+	"functions/taskdb":              {"functions", "modernc.org/sqlite/..."},
+	"functions/objects":             {"functions", "github.com/minio/minio-go/...", "golang.org/x/sync/..."},
+	"functions/objects/embedded":    {"functions", "github.com/versity/versitygw/...", "github.com/gofiber/fiber/...", "golang.org/x/sys/...", "github.com/aws/aws-sdk-go-v2/service/s3/..."},
+	"functions/objects/miniotest":   {"functions", "functions/objects"},
+	"functions/objects/objectstest": {"functions", "functions/objects", "functions/objects/embedded", "functions/objects/miniotest", "github.com/aws/aws-sdk-go-v2/..."},
+	"functions/catalog/task":        {},
+	"functions/catalog/...":         {"functions/catalog/task", "golang.org/x/image/...", "golang.org/x/net/...", "golang.org/x/text/..."},
 
 	"gateway":         {"functions", "gateway/content", "gateway/intake", "github.com/gorilla/mux", "github.com/prometheus/...", "github.com/felixge/httpsnoop"},
 	"gateway/content": {"functions", "github.com/gabriel-vasile/mimetype"},
@@ -34,7 +35,7 @@ var allowed = map[string][]string{
 	"gateway/seed":    {"functions", "gateway/content", "gateway/intake"},
 	"gateway/ingest":  {"functions", "gateway/content", "gateway/intake"},
 
-	"scheduler": {"functions"},
+	"scheduler": {"functions", "golang.org/x/sync/..."},
 
 	"runtime":                   {"functions"},
 	"runtime/runtimetest":       {"functions", "runtime"},
@@ -43,7 +44,9 @@ var allowed = map[string][]string{
 	"runtime/gpu":               {"functions"},
 	"runtime/node":              {"functions", "runtime", "runtime/gpu", "golang.org/x/sync/...", "golang.org/x/sys/..."},
 
-	"images": {"functions", "github.com/google/go-containerregistry/..."},
+	"images":            {"functions", "images/debian", "github.com/google/go-containerregistry/...", "golang.org/x/sync/..."},
+	"images/debian":     {"functions", "golang.org/x/sync/..."},
+	"images/imagebuild": {"images"},
 
 	"cmd/spillway":     {"..."},
 	"cmd/spillway/cli": {"functions", "github.com/spf13/cobra", "charm.land/lipgloss/...", "github.com/vbauerster/mpb/...", "go.yaml.in/yaml/v3"},

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -134,6 +135,7 @@ func (s *server) build(ctx context.Context, withNode bool) (err error) {
 // run runs every loop of the process until ctx ends or one fails. The store
 // outlives the others: what they finish, they put there.
 func (s *server) run(ctx context.Context, ln net.Listener, out io.Writer) error {
+	told := ctx // ends when the process is told to stop
 	base, stopBase := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopBase()
 	var below errgroup.Group
@@ -193,8 +195,8 @@ func (s *server) run(ctx context.Context, ln net.Listener, out io.Writer) error 
 	if berr := below.Wait(); err == nil {
 		err = berr
 	}
-	if ctx.Err() != nil && err == context.Canceled {
-		return nil
+	if told.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(told))) {
+		return nil // stopping is what was asked for
 	}
 	return err
 }

@@ -19,9 +19,15 @@ type engineState struct {
 // beat sends a heartbeat each period, and at once when something has changed.
 func (n *Node) beat(ctx context.Context) {
 	refused := false
-	for {
+	for first := true; ; first = false {
+		// Without a grant nothing can be admitted: a leader that has just begun
+		// is asked again soon.
+		patience, period := 2*n.time.Heartbeat, n.time.Heartbeat
+		if first || refused {
+			patience, period = n.time.Heartbeat/4, n.time.Heartbeat/4
+		}
 		sent := n.cfg.Now()
-		bounded, cancel := context.WithTimeout(ctx, 2*n.time.Heartbeat)
+		bounded, cancel := context.WithTimeout(ctx, patience)
 		err := n.cfg.Link.Heartbeat(bounded, n.heartbeat(sent))
 		cancel()
 		if err == nil {
@@ -33,7 +39,7 @@ func (n *Node) beat(ctx context.Context) {
 			refused = err != nil
 			n.cfg.Log.Info("lease changed", "granted", !refused, "err", err)
 		}
-		timer := time.NewTimer(n.time.Heartbeat)
+		timer := time.NewTimer(period)
 		select {
 		case <-timer.C:
 		case <-n.nudge:
