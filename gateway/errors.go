@@ -76,9 +76,15 @@ func explainError(err error) (p problem, internal bool) {
 	if errors.As(err, &big) {
 		err = tooLarge(functions.Bytes(big.Limit))
 	}
+	// An Error's own class goes before that of its cause.
+	class := err
+	var e *functions.Error
+	if errors.As(err, &e) {
+		class = e.Class
+	}
 	known := false
 	for _, s := range statuses {
-		if errors.Is(err, s.class) {
+		if errors.Is(class, s.class) {
 			p.Status, p.Retryable, known = s.status, s.retryable, true
 			p.Code, p.Detail, p.Hint = "error", http.StatusText(s.status), ""
 			break
@@ -87,8 +93,7 @@ func explainError(err error) (p problem, internal bool) {
 	if !known && errors.Is(err, context.Canceled) {
 		return problem{Type: "about:blank", Status: statusClientGone, Title: "Client Closed Request", Code: "client_gone", Detail: "the caller left"}, false
 	}
-	var e *functions.Error
-	if known && errors.As(err, &e) {
+	if known && e != nil {
 		p.Code, p.Detail, p.Hint, p.Field = e.Code, e.Message, e.Hint, e.Field
 		if s, ok := codeStatus[e.Code]; ok {
 			p.Status = s

@@ -52,9 +52,10 @@ func (g *Gateway) outer(w http.ResponseWriter, r *http.Request) {
 	safeHeaders(w.Header(), st.id)
 	defer func() {
 		p := recover()
+		begun := rec.status != 0
 		if p != nil && p != http.ErrAbortHandler {
 			g.log.Error("handler panicked", "request", st.id, "route", st.route, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-			if rec.status == 0 {
+			if !begun {
 				g.fail(rec, r, fmt.Errorf("panic: %v", p))
 			}
 		}
@@ -67,7 +68,7 @@ func (g *Gateway) outer(w http.ResponseWriter, r *http.Request) {
 		if !st.quiet {
 			g.log.Info("request answered", "request", st.id, "method", r.Method, "route", st.route, "status", status, "bytes", rec.bytes, "took", took)
 		}
-		if p == http.ErrAbortHandler || p != nil && rec.bytes > 0 {
+		if p == http.ErrAbortHandler || p != nil && begun {
 			panic(http.ErrAbortHandler) // net/http cuts the connection
 		}
 	}()
