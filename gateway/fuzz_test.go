@@ -23,6 +23,7 @@ func (w *world) survives(t *testing.T, method, path, body string, header map[str
 	for k, v := range header {
 		r.Header.Set(k, v)
 	}
+	w.clear()
 	rec := httptest.NewRecorder()
 	w.g.ServeHTTP(rec, r)
 	if rec.Code >= 500 {
@@ -35,12 +36,21 @@ func (w *world) survives(t *testing.T, method, path, body string, header map[str
 	}
 }
 
+// clear forgets what earlier inputs left.
+func (w *world) clear() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	clear(w.tasks)
+	clear(w.keys)
+	clear(w.objects)
+}
+
 func FuzzInvoke(f *testing.F) {
 	f.Add(`{"a":1}`, "application/json", "", "", "")
 	f.Add("hello", "text/plain", `attachment; filename="../x"`, "wait=1", "gpu")
 	f.Add("\x89PNG", "image/png", "attachment; filename*=UTF-8''%2e%2e%2f", "respond-async", "required")
+	w := newWorld(f, nil)
 	f.Fuzz(func(t *testing.T, body, kind, disposition, prefer, device string) {
-		w := newWorld(t, nil)
 		w.survives(t, "POST", "/v1/functions/echo/invoke?wait=0", body, map[string]string{
 			"Content-Type": kind, "Content-Disposition": disposition, "Prefer": prefer, "Spillway-Device": device, "Idempotency-Key": device})
 	})
@@ -49,8 +59,8 @@ func FuzzInvoke(f *testing.F) {
 func FuzzExplain(f *testing.F) {
 	f.Add(`{"file_name":"a.webm","content_type":"audio/webm","head_base64":"iVBORw0KGgo="}`)
 	f.Add(`{"function":"echo","device":"never","version":-1}`)
+	w := newWorld(f, nil)
 	f.Fuzz(func(t *testing.T, body string) {
-		w := newWorld(t, nil)
 		w.survives(t, "POST", "/v1/route:explain", body, nil)
 		w.survives(t, "POST", "/v1/uploads", body, nil)
 		w.survives(t, "POST", "/v1/functions", body, nil)
@@ -61,8 +71,8 @@ func FuzzPaths(f *testing.F) {
 	for _, s := range []string{"..%2f", "%00", "a/../b", "01a20a1e", "é", "%", "x:explain", strings.Repeat("n", 400)} {
 		f.Add(s)
 	}
+	w := newWorld(f, nil)
 	f.Fuzz(func(t *testing.T, part string) {
-		w := newWorld(t, nil)
 		for _, path := range []string{"/v1/functions/%s", "/v1/tasks/%s", "/v1/tasks/%s/outputs/x", "/v1/tasks/01a2/outputs/%s", "/v1/nodes/%s", "/v1/uploads/%s", "/v1/tasks?id=%s&cursor=%s"} {
 			w.survives(t, "GET", strings.ReplaceAll(path, "%s", part), "", nil)
 		}
