@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -58,10 +59,13 @@ func (g *Gateway) followAttempt(ctx context.Context, out *logWriter, id function
 		}
 		a := attemptOf(&t, number)
 		if a != nil {
-			if err := g.backlog(ctx, &t, a, &out.after, tail, out.lines); err != nil {
+			err := g.backlog(ctx, &t, a, out.after, tail, out.lines)
+			switch {
+			case err == nil:
+				tail = 0
+			case !errors.Is(err, functions.ErrUnavailable) && !errors.Is(err, functions.ErrTimeout) || t.State.Final():
 				return false, err
-			}
-			tail = 0
+			} // a node that does not answer now is asked again at the next tick
 		}
 		over := a != nil && !a.EndedAt.IsZero() || a == nil && t.Attempt >= number
 		if t.State.Final() || over {

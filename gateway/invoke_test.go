@@ -250,7 +250,7 @@ func TestSyncCallWakesAtOnce(t *testing.T) {
 		w.run = nil
 		go func() {
 			time.Sleep(time.Second) // fake clock
-			for id := range w.tasks {
+			for _, id := range w.ids() {
 				w.start(id, functions.CPU)
 				w.finish(id, functions.Outcome{Result: json.RawMessage(`1`)})
 			}

@@ -48,7 +48,7 @@ func (g *Gateway) logs(w http.ResponseWriter, r *http.Request) error {
 		number = t.Attempt
 	}
 	if a := attemptOf(&t, number); a != nil {
-		return g.backlog(r.Context(), &t, a, &out.after, tail, out.lines)
+		return g.backlog(r.Context(), &t, a, 0, tail, out.lines)
 	}
 	return nil // no attempt yet: nothing was written
 }
@@ -118,26 +118,42 @@ func (o *logWriter) lines(lines []functions.LogLine) error {
 	return o.stream.write([]byte(b.String()))
 }
 
-// backlog hands on the lines of an attempt behind *after that exist now; only the
+// backlog hands on the lines of an attempt behind after that exist now; only the
 // last ones when tail is not 0.
-func (g *Gateway) backlog(ctx context.Context, t *functions.Task, a *functions.Attempt, after *int64, tail int, handle func([]functions.LogLine) error) error {
+func (g *Gateway) backlog(ctx context.Context, t *functions.Task, a *functions.Attempt, after int64, tail int, handle func([]functions.LogLine) error) error {
 	if a.Log != nil {
-		return g.stored(ctx, *a.Log, *after, tail, handle)
+		return g.stored(ctx, *a.Log, after, tail, handle)
 	}
 	if !a.EndedAt.IsZero() {
 		return nil // lost with its node, or never started
 	}
-	lines, err := g.cfg.NodeLogs.ReadLog(ctx, a.Node, t.ID, a.Number, *after)
-	switch {
-	case errors.Is(err, functions.ErrNotFound): // not launched yet
-		return nil
-	case err != nil:
-		return fmt.Errorf("read the log from node %s: %w", a.Node, err)
+	return g.running(ctx, t.ID, a, after, tail, handle)
+}
+
+// running reads from the node, which answers as many lines at once as a message
+// holds.
+func (g *Gateway) running(ctx context.Context, id functions.TaskID, a *functions.Attempt, after int64, tail int, handle func([]functions.LogLine) error) error {
+	var last []functions.LogLine
+	for {
+		lines, err := g.cfg.NodeLogs.ReadLog(ctx, a.Node, id, a.Number, after)
+		if err != nil && !errors.Is(err, functions.ErrNotFound) { // not found: not launched yet, or just ended
+			return fmt.Errorf("read the log from node %s: %w", a.Node, err)
+		}
+		if len(lines) == 0 {
+			return handle(last)
+		}
+		after = lines[len(lines)-1].N
+		if tail == 0 {
+			if err := handle(lines); err != nil {
+				return err
+			}
+			continue
+		}
+		last = append(last, lines...)
+		if n := len(last) - tail; n > 0 {
+			last = append(last[:0], last[n:]...)
+		}
 	}
-	if tail > 0 && len(lines) > tail {
-		lines = lines[len(lines)-tail:]
-	}
-	return handle(lines)
 }
 
 func (g *Gateway) stored(ctx context.Context, ref functions.ObjectRef, after int64, tail int, handle func([]functions.LogLine) error) error {

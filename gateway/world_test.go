@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -191,6 +192,12 @@ func (w *world) get(id functions.TaskID) functions.Task {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.tasks[id]
+}
+
+func (w *world) ids() []functions.TaskID {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Collect(maps.Keys(w.tasks))
 }
 
 func (w *world) start(id functions.TaskID, d functions.Device) {
@@ -397,7 +404,7 @@ func (w *world) ReadLog(_ context.Context, _ functions.NodeID, _ functions.TaskI
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, l := range w.lines {
-		if l.Attempt == attempt && l.N > after {
+		if l.Attempt == attempt && l.N > after && len(out) < 2 { // a message holds only so many
 			out = append(out, l)
 		}
 	}
