@@ -87,7 +87,7 @@ func sameClass(a, b int) bool {
 func TestUploads(t *testing.T) {
 	needShell(t, "")
 	srv := server(t)
-	deploySpec(t, srv, shell("names", "ls /task/in; wc -c < /task/in/*"))
+	deploySpec(t, srv, shell("names", "ls /task/in; wc -c /task/in/*"))
 	ctx, cancel := context.WithTimeoutCause(t.Context(), 3*time.Minute, errors.New("over 3 minutes"))
 	defer cancel()
 

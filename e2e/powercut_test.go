@@ -107,7 +107,7 @@ func TestDiskFull(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = exec.Command("umount", "-l", dir).Run() })
 	srv := serverWith(t, harness.Config{Data: filepath.Join(dir, "data")})
-	deploySpec(t, srv, shell("size", "wc -c < /task/in/*"))
+	deploySpec(t, srv, shell("size", "wc -c /task/in/*"))
 	ballast := filepath.Join(dir, "ballast")
 	if out, err := exec.Command("dd", "if=/dev/zero", "of="+ballast, "bs=1M", "count=285").CombinedOutput(); err != nil && !strings.Contains(string(out), "No space") {
 		t.Fatalf("fill the disk: %v: %s", err, out)

@@ -63,6 +63,8 @@ func (n *Node) forget(a *attempt) {
 // discard removes what is left of an attempt that is in the log. The promise goes
 // first: an agent that dies here must not run the attempt again.
 func (n *Node) discard(ctx context.Context, a *attempt, id runtime.ID) {
+	n.discarding.Add(1)
+	defer n.discarding.Add(-1)
 	if err := removeFile(a.folder.assignment()); err != nil {
 		n.cfg.Log.Warn("assignment not removed", "task", a.key.task, "attempt", a.key.attempt, "err", err)
 	}
@@ -71,6 +73,18 @@ func (n *Node) discard(ctx context.Context, a *attempt, id runtime.ID) {
 	}
 	if err := a.folder.removeAll(); err != nil {
 		n.cfg.Log.Warn("task folder not removed", "task", a.key.task, "attempt", a.key.attempt, "err", err)
+	}
+}
+
+// tidyGrace is how long a stop waits for removals that have begun. What is not
+// gone by then is left to the next agent; but there may be none for long.
+const tidyGrace = 5 * time.Second
+
+// tidy waits for the removals that have begun.
+func (n *Node) tidy(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tidyGrace)
+	defer cancel()
+	for n.discarding.Load() > 0 && pause(ctx, 20*time.Millisecond) {
 	}
 }
 

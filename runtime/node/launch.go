@@ -13,10 +13,22 @@ import (
 // undoTime bounds one attempt to undo something.
 const undoTime = 30 * time.Second
 
+// pullTries is how often an image is asked for in one attempt.
+const pullTries = 3
+
 func (n *Node) pull(ctx context.Context, a *attempt) *functions.Failure {
 	ctx, cancel := context.WithTimeoutCause(ctx, n.time.Pull, functions.ErrTimeout)
 	defer cancel()
 	err := n.cfg.Driver.Pull(ctx, a.spec.Image)
+	// A registry that cannot be reached may be back in a moment. When it is not,
+	// the task ends and names the image, instead of waiting for ever; a retry
+	// finds the registry again.
+	for again := range pullTries - 1 {
+		if !errors.Is(err, functions.ErrUnavailable) || !pause(ctx, n.time.Heartbeat<<again) {
+			break
+		}
+		err = n.cfg.Driver.Pull(ctx, a.spec.Image)
+	}
 	switch {
 	case err == nil:
 		return nil
@@ -24,6 +36,9 @@ func (n *Node) pull(ctx context.Context, a *attempt) *functions.Failure {
 		return &functions.Failure{Class: functions.ImageMissing, Message: err.Error()}
 	case errors.Is(context.Cause(ctx), functions.ErrTimeout):
 		return &functions.Failure{Class: functions.ImageMissing, Message: fmt.Sprintf("image %s was not pulled within %s", a.spec.Image, n.time.Pull)}
+	}
+	if _, down := n.cfg.Driver.Probe(ctx); down == nil && errors.Is(err, functions.ErrUnavailable) {
+		return &functions.Failure{Class: functions.ImageMissing, Message: err.Error()}
 	}
 	return &functions.Failure{Class: functions.Infra, Message: "pull image: " + err.Error()}
 }

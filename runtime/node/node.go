@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/spillway/spillway/functions"
@@ -100,6 +101,8 @@ type Node struct {
 	nudge   chan struct{} // asks for a heartbeat now
 	group   sync.WaitGroup
 
+	discarding atomic.Int32 // attempts whose remains are being removed
+
 	mu       sync.Mutex // guards the fields below
 	boot     bootRecord // zero until Run has read or made it
 	opened   bool       // Run admits
@@ -178,6 +181,7 @@ func (n *Node) Run(ctx context.Context) error {
 	if n.cfg.Drain {
 		n.group.Wait()
 	}
+	n.tidy(ctx)
 	close(n.leaving)
 	leave(errStopping)
 	n.group.Wait()
