@@ -64,12 +64,32 @@ func loadSecrets(dir string) (secrets, error) {
 	if b, err = json.MarshalIndent(s, "", "  "); err != nil {
 		return s, err
 	}
-	tmp := path + ".new"
-	if err := os.WriteFile(tmp, b, 0o600); err != nil {
+	if err := writeSynced(filepath.Join(dir, "api-key"), []byte(s.APIKey+"\n")); err != nil {
+		return s, fmt.Errorf("write the API key: %w", err)
+	}
+	if err := writeSynced(path, b); err != nil {
 		return s, fmt.Errorf("write the secrets: %w", err)
 	}
-	if err := os.Rename(tmp, path); err != nil {
-		return s, fmt.Errorf("write the secrets: %w", err)
+	return s, nil
+}
+
+// writeSynced replaces a file whole and survives a power cut: the store's keys
+// in it are those of every object that is kept.
+func writeSynced(path string, b []byte) (err error) {
+	f, err := os.OpenFile(path+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
 	}
-	return s, os.WriteFile(filepath.Join(dir, "api-key"), []byte(s.APIKey+"\n"), 0o600)
+	_, err = f.Write(b)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
 }

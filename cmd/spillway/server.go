@@ -41,6 +41,7 @@ type server struct {
 	store     *objects.Store    // client of the object store, 1
 	scheduler *scheduler.Scheduler
 	ingest    *ingest.Ingest
+	progress  *progress
 	gateway   *gateway.Gateway
 	node      *node.Node // nil on a server without a node
 }
@@ -61,7 +62,7 @@ func runServer(ctx context.Context, cfg Config, withNode bool, out, errOut io.Wr
 		return err
 	}
 	defer release()
-	s := &server{cfg: cfg, log: log}
+	s := &server{cfg: cfg, log: log, progress: newProgress()}
 	if s.secrets, err = loadSecrets(cfg.Data); err != nil {
 		return err
 	}
@@ -107,15 +108,16 @@ func (s *server) build(ctx context.Context, withNode bool) (err error) {
 		Functions: s.functions, Objects: s.store, Door: door, Tasks: s.tasks, Log: s.engine,
 		Region: s.cfg.Store.Region, Every: s.cfg.Reconcile, Logger: s.log,
 	})
+	read := reader{s.tasks, s.engine}
 	old := seed.New(seed.Config{
-		Door: door, Functions: s.functions, Tasks: s.tasks, Nodes: s.scheduler, Control: s.engine, Log: s.log,
+		Door: door, Functions: s.functions, Tasks: read, Progress: s.progress, Nodes: s.scheduler, Control: s.engine, Log: s.log,
 	})
 	token := s.cfg.Store.WebhookToken
 	if token == "" {
 		token = s.secrets.WebhookToken
 	}
 	if s.gateway, err = gateway.New(gateway.Config{
-		Door: door, Appender: s.engine, Tasks: s.tasks, Objects: s.store, Scheduler: s.scheduler, NodeLogs: s.engine,
+		Door: door, Appender: s.engine, Tasks: read, Objects: s.store, Scheduler: s.scheduler, NodeLogs: s.engine,
 		Functions: &deployer{Registry: s.functions, store: s.store, ingest: s.ingest, arn: s.cfg.Store.WebhookARN},
 		Parse:     spec.Parse,
 		Keys:      [][32]byte{gateway.HashKey(s.secrets.APIKey)}, Open: s.cfg.NoAuth,
@@ -163,9 +165,11 @@ func (s *server) run(ctx context.Context, ln net.Listener, out io.Writer) error 
 		})
 	}
 	work.Go(func() error { return s.functions.Run(ctx) })
-	work.Go(func() error { return project(ctx, s.engine, s.tasks, s.gateway.Feed.Publish, s.scheduler.Notify) })
+	work.Go(func() error {
+		return project(ctx, s.engine, s.tasks, s.progress.publish, s.gateway.Feed.Publish, s.scheduler.Notify)
+	})
 	work.Go(func() error { return s.engine.ServeHeartbeats(ctx, s.scheduler.Heartbeat) })
-	work.Go(func() error { return s.engine.SubscribeProgress(ctx, s.gateway.Feed.Progress) })
+	work.Go(func() error { return s.engine.SubscribeProgress(ctx, s.hearProgress) })
 	work.Go(func() error { return s.engine.Lead(ctx, s.cfg.Node.ID, s.tasks, s.scheduler.Lead) })
 	work.Go(func() error { return s.gateway.Run(ctx) })
 	if s.node != nil {
@@ -227,6 +231,12 @@ func (s *server) nodeReady(context.Context) error {
 		}
 	}
 	return functions.Unavailable("no_node", "no node is alive and ready")
+}
+
+// hearProgress hands live reports to those who show them.
+func (s *server) hearProgress(p functions.Progress) {
+	s.gateway.Feed.Progress(p)
+	s.progress.report(p)
 }
 
 // hooks mounts what stores call; the handlers check their callers themselves.
