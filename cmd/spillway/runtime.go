@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	goruntime "runtime"
@@ -51,7 +52,7 @@ func hostChecks(getenv func(string) string) []cli.Check {
 		Name: "docker answers",
 		Fix:  "install Docker Engine and start it; this user must be allowed to use its socket",
 		Run: func(ctx context.Context) (string, error) {
-			d, err := docker.New(docker.Config{Host: getenv("SPILLWAY_NODE_DOCKER_HOST")})
+			d, err := docker.New(docker.Config{Host: cmp.Or(getenv("SPILLWAY_NODE_DOCKER_HOST"), getenv("DOCKER_HOST"))})
 			if err != nil {
 				return "", err
 			}

@@ -2,14 +2,10 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"io"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
-
-	"github.com/spillway/spillway/functions"
 )
 
 // App is what the commands may touch of the process.
@@ -29,6 +25,22 @@ type flags struct {
 	timeout time.Duration
 }
 
+// Groups of commands in the list of them.
+const (
+	groupFunctions = "functions"
+	groupTasks     = "tasks"
+	groupCluster   = "cluster"
+)
+
+// Groups returns the headings of the client commands.
+func Groups() []*cobra.Group {
+	return []*cobra.Group{
+		{ID: groupFunctions, Title: "Functions:"},
+		{ID: groupTasks, Title: "Tasks:"},
+		{ID: groupCluster, Title: "Cluster:"},
+	}
+}
+
 // Commands returns the client commands.
 func Commands(app App) []*cobra.Command {
 	f := &flags{}
@@ -38,73 +50,45 @@ func Commands(app App) []*cobra.Command {
 		nodesCommand(app, f), doctorCommand(app, f),
 	}
 	for _, c := range cmds {
-		p := c.PersistentFlags()
-		p.StringVar(&f.server, "server", "", "gateway URL (SPILLWAY_URL; default http://127.0.0.1:8080)")
-		p.StringVar(&f.key, "key", "", "API key (SPILLWAY_API_KEY, or SPILLWAY_API_KEY_FILE)")
-		p.StringVarP(&f.output, "output", "o", "table", "table, wide, json, jsonl, yaml or name")
-		p.DurationVar(&f.timeout, "timeout", 0, "give up after this long; 0 = never")
-		c.SilenceUsage, c.SilenceErrors = true, true
-		inner := c.RunE
-		if inner == nil {
-			continue
-		}
-		c.RunE = func(cmd *cobra.Command, args []string) error {
-			if err := checkFormat(f.output); err != nil {
-				return err
-			}
-			ctx, cancel := cmd.Context(), context.CancelFunc(func() {})
-			if f.timeout > 0 {
-				ctx, cancel = context.WithTimeoutCause(ctx, f.timeout, errTimeout)
-			}
-			defer cancel()
-			cmd.SetContext(ctx)
-			err := inner(cmd, args)
-			if err != nil && context.Cause(ctx) == errTimeout {
-				return errTimeout
-			}
-			return err
-		}
+		f.bind(c)
+		guard(c, f)
 	}
 	return cmds
 }
 
-var (
-	errTimeout = errors.New("--timeout is over")
-	// errUnreachable marks a gateway that did not answer at all.
-	errUnreachable = errors.New("the gateway cannot be reached")
-	// errTaskFailed marks a task that ended without success.
-	errTaskFailed = errors.New("the task did not succeed")
-	// errUnplaced marks a task that was accepted and cannot be placed now.
-	errUnplaced = errors.New("the task is accepted and cannot be placed now")
-	errUsage    = errors.New("wrong usage")
-)
+func (f *flags) bind(c *cobra.Command) {
+	p := c.PersistentFlags()
+	p.StringVar(&f.server, "server", "", "gateway URL (SPILLWAY_URL; default "+defaultServer+")")
+	p.StringVar(&f.key, "key", "", "API key (SPILLWAY_API_KEY, or SPILLWAY_API_KEY_FILE)")
+	p.StringVarP(&f.output, "output", "o", "table", "table; wide adds columns; json, jsonl and yaml are the API's own answer; name is for scripts")
+	p.DurationVar(&f.timeout, "timeout", 0, "give up after this long, with exit code 124; 0 = never")
+	suggest(c, "output", formats...)
+}
 
-// ExitCode maps an error to the documented exit code: 0 success, 1 other
-// failure, 2 wrong usage, 3 not allowed, 4 not found, 5 conflict, 6 accepted but
-// cannot be placed, 7 gateway not reachable, 8 the task failed, 124 --timeout,
-// 130 interrupted.
-func ExitCode(err error) int {
-	switch {
-	case err == nil:
-		return 0
-	case errors.Is(err, errTimeout):
-		return 124
-	case errors.Is(err, context.Canceled):
-		return 130
-	case errors.Is(err, errUsage), errors.Is(err, functions.ErrInvalid), errors.Is(err, functions.ErrTooLarge):
-		return 2
-	case errors.Is(err, functions.ErrForbidden):
-		return 3
-	case errors.Is(err, functions.ErrNotFound), errors.Is(err, os.ErrNotExist):
-		return 4
-	case errors.Is(err, functions.ErrConflict):
-		return 5
-	case errors.Is(err, errUnplaced):
-		return 6
-	case errors.Is(err, errUnreachable):
-		return 7
-	case errors.Is(err, errTaskFailed):
-		return 8
+// guard gives c and its subcommands the checks and the limit of time that all
+// commands share.
+func guard(c *cobra.Command, f *flags) {
+	for _, sub := range c.Commands() {
+		guard(sub, f)
 	}
-	return 1
+	inner := c.RunE
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := checkFormat(f.output); err != nil {
+			return err
+		}
+		if f.timeout < 0 {
+			return usage("--timeout %s is negative", f.timeout)
+		}
+		ctx, cancel := cmd.Context(), context.CancelFunc(func() {})
+		if f.timeout > 0 {
+			ctx, cancel = context.WithTimeoutCause(ctx, f.timeout, errTimeout)
+		}
+		defer cancel()
+		cmd.SetContext(ctx)
+		err := inner(cmd, args)
+		if err != nil && context.Cause(ctx) == errTimeout {
+			return errTimeout
+		}
+		return err
+	}
 }

@@ -5,60 +5,68 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
-	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/spillway/spillway/functions"
 )
 
-// Check is one thing that must hold on this machine. Run returns what was found.
+// Check is one thing that must hold. Run returns what was found.
 type Check struct {
 	Name string
-	Fix  string // what to do when it fails
+	Fix  string // what to do when it fails; the error's own hint goes first
 	Run  func(ctx context.Context) (found string, err error)
 }
+
+// errSkip marks a check that has nothing to look at here; errWarn one that found
+// something which does not stop any task.
+var (
+	errSkip = errors.New("skipped")
+	errWarn = errors.New("warning")
+)
+
+func skip(format string, args ...any) error { return &tagged{errSkip, fmt.Errorf(format, args...)} }
+func warn(format string, args ...any) error { return &tagged{errWarn, fmt.Errorf(format, args...)} }
+
+// checkLimit bounds one check.
+const checkLimit = 5 * time.Second
 
 // result is one line of the doctor's report.
 type result struct {
 	Check  string `json:"check"`
-	OK     bool   `json:"ok"`
+	State  string `json:"state"` // ok, warning, skipped or failed
 	Found  string `json:"found"`
 	Fix    string `json:"fix,omitempty"`
 	Millis int64  `json:"ms"`
 }
 
-// maxSkew is how far this clock may be from the gateway's: presigned URLs are
-// refused beyond 15 minutes, and log times mislead long before.
-const maxSkew = 30 * time.Second
-
 func doctorCommand(app App, f *flags) *cobra.Command {
 	return &cobra.Command{
 		Use:   "doctor",
 		Short: "Check this machine and the gateway; each failure says how to fix it",
-		Args:  cobra.NoArgs,
+		Long: "Check this machine and the gateway; each failure says how to fix it. The exit code is 1 when a check failed.\n" +
+			"Warnings and checks that are skipped, with the reason, do not count.",
+		Example: "  spillway doctor\n  spillway doctor --server https://spillway.example.com -o json",
+		GroupID: groupCluster,
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := newClient(app, f)
 			if err != nil {
 				return err
 			}
-			checks := append(append([]Check(nil), app.Checks...), gatewayChecks(c)...)
-			var results []result
-			failed := 0
-			for _, ch := range checks {
-				ctx, cancel := context.WithTimeout(cmd.Context(), 10*time.Second)
-				start := time.Now()
-				found, err := ch.Run(ctx)
-				cancel()
-				r := result{Check: ch.Name, OK: err == nil, Found: found, Millis: time.Since(start).Milliseconds()}
-				if err != nil {
-					failed++
-					r.Found, r.Fix = err.Error(), ch.Fix
-				}
-				results = append(results, r)
+			results := examine(cmd.Context(), c, app.Checks)
+			if err := context.Cause(cmd.Context()); err != nil {
+				return err
 			}
-			if err := printResults(app.Out, f.output, results); err != nil {
+			failed := 0
+			for _, r := range results {
+				if r.State == "failed" {
+					failed++
+				}
+			}
+			if err := printResults(app, f.output, results); err != nil {
 				return err
 			}
 			if failed > 0 {
@@ -69,78 +77,87 @@ func doctorCommand(app App, f *flags) *cobra.Command {
 	}
 }
 
-func printResults(w io.Writer, format string, results []result) error {
-	raw, err := json.Marshal(results)
-	if err != nil {
-		return err
+// examine runs every check. The gateway's answer comes first: without it, most
+// others could only say the same again.
+func examine(ctx context.Context, c *client, host []Check) []result {
+	gateway := Check{Name: "gateway answers", Fix: "start it with: spillway up", Run: c.checkAnswer}
+	first := gateway.examine(ctx, nil)
+	var away error
+	if first.State != "ok" {
+		away = skip("the gateway does not answer")
 	}
-	out := list{raw: raw, headers: []string{"CHECK", "STATE", "FOUND", "FIX"}}
-	for _, r := range results {
-		state := "ok"
-		if !r.OK {
-			state = "FAILED"
-		}
-		out.names = append(out.names, r.Check)
-		out.rows = append(out.rows, []string{r.Check, state, clip(r.Found, 90), r.Fix})
+	nodes, err := c.nodes(ctx, away)
+	local := hostSkip(c.base, nodes, err)
+	rest := []struct {
+		Check
+		not error // why it is skipped
+	}{
+		{Check{Name: "clocks agree", Fix: "run an NTP client on both machines", Run: c.checkClock}, away},
+		{Check{Name: "gateway is ready", Fix: "the part with a minus is not there: read the server's log", Run: c.checkReady}, away},
+		{Check{Name: "a node is ready", Fix: "start one with: spillway node; spillway nodes says why one is not ready", Run: func(context.Context) (string, error) { return checkNodes(nodes, err) }}, away},
+		{Check{Name: "GPUs are well", Fix: "spillway nodes says why; until then tasks that only prefer a GPU run on the CPU", Run: func(context.Context) (string, error) { return checkGPUs(nodes, err) }}, away},
+		{Check{Name: "store is reachable from here", Fix: "set the server's --store-public to an address that this machine can open", Run: c.checkStore}, away},
 	}
-	return out.print(w, format)
+	for _, h := range host {
+		rest = append(rest, struct {
+			Check
+			not error
+		}{h, local})
+	}
+	results := make([]result, len(rest))
+	var all sync.WaitGroup
+	for i, r := range rest {
+		all.Go(func() { results[i] = r.examine(ctx, r.not) })
+	}
+	all.Wait()
+	return append([]result{first}, results...)
 }
 
-func gatewayChecks(c *client) []Check {
-	return []Check{
-		{Name: "gateway answers", Fix: "start it with: spillway up", Run: func(ctx context.Context) (string, error) {
-			resp, err := c.do(ctx, http.MethodGet, "/livez", nil, nil)
-			if err != nil {
-				return "", err
-			}
-			defer resp.Body.Close()
-			return c.base, nil
-		}},
-		{Name: "clocks agree", Fix: "run an NTP client on both machines", Run: func(ctx context.Context) (string, error) {
-			resp, err := c.do(ctx, http.MethodGet, "/livez", nil, nil)
-			if err != nil {
-				return "", err
-			}
-			defer resp.Body.Close()
-			at, err := http.ParseTime(resp.Header.Get("Date"))
-			if err != nil {
-				return "", fmt.Errorf("the gateway sent no date: %w", err)
-			}
-			skew := time.Since(at).Abs()
-			if skew > maxSkew {
-				return "", fmt.Errorf("the gateway's clock differs by %s", skew.Round(time.Second))
-			}
-			return "within " + maxSkew.String(), nil
-		}},
-		{Name: "gateway is ready", Fix: "the line names the part that is not", Run: func(ctx context.Context) (string, error) {
-			resp, err := c.do(ctx, http.MethodGet, "/readyz?verbose=1", nil, nil)
-			if err != nil {
-				return "", err
-			}
-			defer resp.Body.Close()
-			b, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
-			return strings.Join(strings.Fields(string(b)), " "), err
-		}},
-		{Name: "a node is ready", Fix: "start one with: spillway node, and read its reason with: spillway nodes", Run: func(ctx context.Context) (string, error) {
-			var page struct {
-				Nodes []struct {
-					ID           string
-					Alive, Ready bool
-				}
-			}
-			if _, err := c.get(ctx, "/v1/nodes", &page); err != nil {
-				return "", err
-			}
-			ready := 0
-			for _, n := range page.Nodes {
-				if n.Alive && n.Ready {
-					ready++
-				}
-			}
-			if ready == 0 {
-				return "", errors.New("no node is alive and ready")
-			}
-			return fmt.Sprintf("%d of %d", ready, len(page.Nodes)), nil
-		}},
+// examine runs one check, unless there is a reason not to.
+func (ch Check) examine(ctx context.Context, not error) result {
+	ctx, cancel := context.WithTimeout(ctx, checkLimit)
+	defer cancel()
+	start := time.Now()
+	found, err := "", not
+	if err == nil {
+		found, err = ch.Run(ctx)
 	}
+	r := result{Check: ch.Name, State: "ok", Found: found, Millis: time.Since(start).Milliseconds()}
+	if err == nil {
+		return r
+	}
+	r.State, r.Found = "failed", err.Error()
+	switch {
+	case errors.Is(err, errSkip):
+		r.State = "skipped"
+		return r
+	case errors.Is(err, errWarn):
+		r.State = "warning"
+	}
+	if r.Fix = ch.Fix; errors.Is(err, functions.ErrForbidden) {
+		r.Fix = keyHint
+	}
+	return r
+}
+
+func printResults(app App, format string, results []result) error {
+	out := list{headers: []string{"CHECK", "STATE", "FOUND", "FIX"}}
+	for _, r := range results {
+		raw, err := json.Marshal(r)
+		if err != nil {
+			return fmt.Errorf("encode the report: %w", err)
+		}
+		out.items = append(out.items, raw)
+		out.names = append(out.names, r.Check)
+		found := r.Found
+		if format != "wide" {
+			found = clip(found, 90)
+		}
+		out.rows = append(out.rows, []string{r.Check, r.State, found, r.Fix})
+	}
+	var err error
+	if out.raw, err = json.Marshal(results); err != nil {
+		return fmt.Errorf("encode the report: %w", err)
+	}
+	return out.print(app, format)
 }

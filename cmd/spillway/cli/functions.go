@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -20,26 +19,38 @@ func deployCommand(app App, f *flags) *cobra.Command {
 	return &cobra.Command{
 		Use:   "deploy FILE|DIR...",
 		Short: "Deploy functions from their function.yaml",
-		Args:  cobra.MinimumNArgs(1),
+		Long: "Deploy functions from their function.yaml. A changed spec is a new version and is in force at once;\n" +
+			"the same spec again is the same version. A wrong spec changes nothing, and the error names line and key.",
+		Example: "  spillway deploy function.yaml\n" +
+			"  spillway deploy functions/catalog/echo functions/catalog/thumbnail",
+		GroupID: groupFunctions,
+		Args:    cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := newClient(app, f)
 			if err != nil {
 				return err
 			}
-			var out list
-			var all []json.RawMessage
+			all := []json.RawMessage{}
+			var failed error
 			for _, arg := range args {
 				raw, err := deployOne(cmd, c, arg)
 				if err != nil {
-					return fmt.Errorf("deploy %s: %w", arg, err)
+					failed = fmt.Errorf("deploy %s: %w", arg, err)
+					break
 				}
 				all = append(all, raw)
 			}
-			out, err = functionList(all)
-			if err != nil {
-				return err
+			if failed != nil && len(all) == 0 {
+				return failed
 			}
-			return out.print(app.Out, f.output)
+			out, err := functionList(all)
+			if err == nil {
+				out.raw, err = json.Marshal(all)
+			}
+			if err == nil {
+				err = out.print(app, f.output) // what was deployed before the failure is in force
+			}
+			return errors.Join(failed, err)
 		},
 	}
 }
@@ -48,24 +59,14 @@ func deployOne(cmd *cobra.Command, c *client, path string) (json.RawMessage, err
 	if st, err := os.Stat(path); err == nil && st.IsDir() {
 		path = filepath.Join(path, "function.yaml")
 	}
-	spec, err := os.Open(path)
+	spec, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, functions.NotFound("no_spec", "%s does not exist", path).WithHint("name a function.yaml, or the folder that holds one")
+	}
 	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, functions.NotFound("no_spec", "%s does not exist", path).WithHint("name a function.yaml, or the folder that holds one")
-		}
-		return nil, err
+		return nil, fmt.Errorf("read the spec: %w", err)
 	}
-	defer spec.Close()
-	resp, err := c.do(cmd.Context(), http.MethodPost, "/v1/functions", http.Header{"Content-Type": {"application/yaml"}}, spec)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	var raw json.RawMessage
-	if err := json.NewDecoder(resp.Body).Decode(&raw); err != nil {
-		return nil, fmt.Errorf("decode the gateway's answer: %w", err)
-	}
-	return raw, nil
+	return c.send(cmd.Context(), http.MethodPost, "/v1/functions", "application/yaml", spec)
 }
 
 func functionsCommand(app App, f *flags) *cobra.Command {
@@ -73,7 +74,11 @@ func functionsCommand(app App, f *flags) *cobra.Command {
 		Use:     "functions [NAME]",
 		Aliases: []string{"function", "fn"},
 		Short:   "List functions, or show one with its versions",
-		Args:    cobra.MaximumNArgs(1),
+		Example: "  spillway functions\n" +
+			"  spillway functions thumbnail -o yaml",
+		GroupID:           groupFunctions,
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: functionNames(app, f, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := newClient(app, f)
 			if err != nil {
@@ -81,7 +86,7 @@ func functionsCommand(app App, f *flags) *cobra.Command {
 			}
 			path := "/v1/functions"
 			if len(args) == 1 {
-				path += "/" + url.PathEscape(args[0]) + "/versions"
+				path = functionPath(args[0]) + "/versions"
 			}
 			var page struct{ Functions []json.RawMessage }
 			raw, err := c.get(cmd.Context(), path, &page)
@@ -93,19 +98,21 @@ func functionsCommand(app App, f *flags) *cobra.Command {
 				return err
 			}
 			out.raw = raw
-			return out.print(app.Out, f.output)
+			return out.print(app, f.output)
 		},
 	}
 	cmd.AddCommand(&cobra.Command{
-		Use:   "rm NAME",
-		Short: "Delete a function; tasks that are queued still run",
-		Args:  cobra.ExactArgs(1),
+		Use:               "rm NAME",
+		Short:             "Delete a function; tasks that are accepted still run",
+		Example:           "  spillway functions rm thumbnail",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: functionNames(app, f, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := newClient(app, f)
 			if err != nil {
 				return err
 			}
-			_, err = c.call(cmd.Context(), http.MethodDelete, "/v1/functions/"+url.PathEscape(args[0]), nil)
+			_, err = c.call(cmd.Context(), http.MethodDelete, functionPath(args[0]), nil)
 			return err
 		},
 	})
@@ -129,7 +136,5 @@ func functionList(items []json.RawMessage) (list, error) {
 			strconv.FormatFloat(fn.Limits.CPUs, 'g', -1, 64), fn.Limits.Memory.String(), fn.Timeout.String(),
 		})
 	}
-	raw, err := json.Marshal(items)
-	out.raw = raw
-	return out, err
+	return out, nil
 }

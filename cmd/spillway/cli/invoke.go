@@ -1,14 +1,13 @@
 package cli
 
 import (
-	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"io"
-	"mime"
 	"net/http"
 	"net/url"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -17,72 +16,88 @@ import (
 	"github.com/spillway/spillway/functions"
 )
 
+// maxHold is the longest that one request waits; the gateway allows no more.
+const maxHold = time.Minute
+
 func invokeCommand(app App, f *flags) *cobra.Command {
-	var data, file, device, key, outFile string
+	var in callInput
+	var key, outFile string
 	var async bool
 	var wait time.Duration
 	cmd := &cobra.Command{
 		Use:   "invoke FUNCTION",
 		Short: "Call a function and print its result",
-		Long: "Call a function with JSON (-d, or standard input with -d @-) or a file (-f).\n" +
-			"The result goes to standard output; the task and its device go to standard error.",
-		Args: cobra.ExactArgs(1),
+		Long: "Call a function with JSON (-d) or with a file of up to 6 MiB (-f; for larger ones there is spillway upload).\n" +
+			"The result goes to standard output as the function gave it; the task and its device go to standard error.\n" +
+			"When --wait is over first, the task's id is printed instead, and the exit code is 6 or 124.",
+		Example: "  spillway invoke echo -d '{\"hello\":\"world\"}'\n" +
+			"  jq .event call.json | spillway invoke echo -d @-\n" +
+			"  spillway invoke thumbnail -f holiday.jpg -w thumbnail.json\n" +
+			"  spillway invoke transcribe -f talk.ogg --device required --wait 10m",
+		GroupID:           groupTasks,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: functionNames(app, f, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := newClient(app, f)
 			if err != nil {
 				return err
 			}
-			body, header, err := invokeBody(app, data, file)
+			if wait < 0 {
+				return usage("--wait %s is negative", wait)
+			}
+			until := time.Now().Add(wait)
+			body, header, err := in.open(app)
 			if err != nil {
 				return err
-			}
-			if device != "" {
-				header.Set("Spillway-Device", device)
 			}
 			if key != "" {
 				header.Set("Idempotency-Key", key)
 			}
-			header.Set("Prefer", fmt.Sprintf("wait=%d", int(wait.Seconds())))
+			path := functionPath(args[0]) + "/invoke?wait=" + min(wait, maxHold).String()
 			if async {
 				header.Set("Prefer", "respond-async")
 			}
-			resp, err := c.do(cmd.Context(), http.MethodPost, "/v1/functions/"+url.PathEscape(args[0])+"/invoke", header, body)
+			resp, err := c.do(cmd.Context(), http.MethodPost, path, header, body)
 			if err != nil {
 				return err
 			}
-			defer resp.Body.Close()
+			defer func() { resp.Body.Close() }()
 			if resp.StatusCode == http.StatusAccepted {
-				return accepted(cmd, app, f, c, resp, async)
+				id, err := accepted(app, f, resp, async)
+				if err != nil || async {
+					return err
+				}
+				if err := outlast(cmd.Context(), app, f, c, id, until); err != nil {
+					return err
+				}
+				resp.Body.Close()
+				if resp, err = c.do(cmd.Context(), http.MethodGet, taskPath(id)+"/result", nil, nil); err != nil {
+					return err
+				}
 			}
 			if !quiet(f.output) {
 				fmt.Fprintf(app.Err, "task %s on %s%s\n", resp.Header.Get("Spillway-Task-Id"), resp.Header.Get("Spillway-Device-Used"),
 					because(resp.Header.Get("Spillway-Fallback-Reason")))
 			}
-			w := app.Out
-			if outFile != "" {
-				file, err := os.Create(outFile)
-				if err != nil {
-					return err
-				}
-				defer file.Close()
-				w = file
-			}
-			if _, err = io.Copy(w, resp.Body); err == nil && terminal(w) {
-				fmt.Fprintln(w)
-			}
-			return err
+			return writeResult(app.Out, outFile, resp.Body)
 		},
 	}
 	fl := cmd.Flags()
-	fl.StringVarP(&data, "data", "d", "", "JSON event; @FILE reads a file, @- standard input")
-	fl.StringVarP(&file, "file", "f", "", "send this file as the input")
-	fl.StringVar(&device, "device", "", "required, preferred, auto or never")
-	fl.StringVar(&key, "idempotency-key", "", "repeat the call with this key without running it twice")
+	fl.StringVarP(&in.data, "data", "d", "", "JSON event; @FILE reads a file, @- standard input")
+	fl.StringVarP(&in.file, "file", "f", "", "send this file as the input")
+	fl.StringVar(&in.device, "device", "", "required, preferred, auto or never; default as the function says")
+	fl.StringVar(&key, "idempotency-key", "", "a call repeated with this key does not run again: it gets the first one's result")
 	fl.StringVarP(&outFile, "write", "w", "", "write the result to this file")
-	fl.BoolVar(&async, "async", false, "return the task at once")
-	fl.DurationVar(&wait, "wait", time.Minute, "wait this long before returning the task")
+	fl.BoolVar(&async, "async", false, "print the task's id at once and do not wait")
+	fl.DurationVar(&wait, "wait", time.Minute, "wait this long for the result")
+	suggest(cmd, "device", policies...)
+	cmd.MarkFlagsMutuallyExclusive("data", "file")
+	cmd.MarkFlagsMutuallyExclusive("async", "wait")
+	cmd.MarkFlagsMutuallyExclusive("async", "write")
 	return cmd
 }
+
+var policies = []string{string(functions.Required), string(functions.Preferred), string(functions.Auto), string(functions.Never)}
 
 func because(reason string) string {
 	if reason == "" {
@@ -91,71 +106,76 @@ func because(reason string) string {
 	return " (" + reason + ")"
 }
 
-func invokeBody(app App, data, file string) (io.Reader, http.Header, error) {
-	header := http.Header{}
-	switch {
-	case data != "" && file != "":
-		return nil, nil, fmt.Errorf("%w: give -d or -f, not both", errUsage)
-	case file != "":
-		in, err := os.Open(file) // closed by the HTTP client, which closes every body
-		if err != nil {
-			return nil, nil, err
-		}
-		header.Set("Content-Type", contentType(file))
-		header.Set("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": filepath.Base(file)}))
-		return in, header, nil
-	}
-	header.Set("Content-Type", "application/json")
-	if name, ok := strings.CutPrefix(data, "@"); ok {
-		if name == "-" {
-			return app.In, header, nil
-		}
-		b, err := os.ReadFile(name)
-		return bytes.NewReader(b), header, err
-	}
-	return strings.NewReader(data), header, nil
-}
-
-// contentType is what a file's name says of it.
-func contentType(file string) string {
-	if t := mime.TypeByExtension(filepath.Ext(file)); t != "" {
-		return t
-	}
-	return "application/octet-stream"
-}
-
-// accepted prints the task of a 202 and, unless it was asked for, says why there
-// is no result yet.
-func accepted(cmd *cobra.Command, app App, f *flags, c *client, resp *http.Response, wanted bool) error {
-	var a struct {
+// accepted reads the ticket of a 202, and prints it when that is the answer.
+func accepted(app App, f *flags, resp *http.Response, print bool) (id string, err error) {
+	var ticket struct {
 		ID functions.TaskID `json:"id"`
 	}
-	raw, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return "", fmt.Errorf("read answer: %w", err)
+	}
+	if err := decode(raw, &ticket); err != nil {
+		return "", err
+	}
+	switch {
+	case !print:
+	case quiet(f.output):
+		err = list{raw: raw, names: []string{"task/" + string(ticket.ID)}}.print(app, f.output)
+	default:
+		_, err = fmt.Fprintln(app.Out, ticket.ID)
+	}
+	return string(ticket.ID), err
+}
+
+// outlast waits for a task's end until the given time. A task that has not ended
+// by then is printed, and is an error that says why there is no result: a script
+// must not take an id for one.
+func outlast(ctx context.Context, app App, f *flags, c *client, id string, until time.Time) error {
+	t, raw, err := waitTask(ctx, app, f, c, id, until)
+	if err != nil || t.ended() {
+		return err
+	}
+	if quiet(f.output) {
+		err = list{raw: raw, names: []string{t.name()}}.print(app, f.output)
+	} else {
+		_, err = fmt.Fprintln(app.Out, t.ID)
+	}
 	if err != nil {
 		return err
 	}
-	if err := decode(raw, &a); err != nil {
-		return err
+	class, why := errWaitOver, "the task is still "+t.Status
+	if t.Waiting != nil {
+		class, why = errUnplaced, t.Waiting.Reason
 	}
-	if quiet(f.output) && f.output != "name" {
-		if err := (list{raw: raw}).print(app.Out, f.output); err != nil {
-			return err
+	e := functions.NewError(class, "no_result_yet", "%v: %s", class, why)
+	return e.WithHint("the task stays accepted; follow it with: spillway task %s --wait", t.ID)
+}
+
+// writeResult copies a result to a file, or to w when there is no file. A file
+// that the disk did not take whole is an error.
+func writeResult(w io.Writer, path string, result io.Reader) error {
+	if path == "" {
+		if _, err := io.Copy(w, result); err != nil {
+			return fmt.Errorf("read the result: %w", err)
 		}
-	} else {
-		fmt.Fprintln(app.Out, a.ID)
-	}
-	if wanted {
+		if terminal(w) {
+			fmt.Fprintln(w)
+		}
 		return nil
 	}
-	var t taskView
-	if _, err := c.get(cmd.Context(), "/v1/tasks/"+string(a.ID), &t); err != nil {
-		return err
+	file, err := os.Create(path)
+	if err != nil {
+		return fmt.Errorf("write the result: %w", err)
 	}
-	if t.Waiting != nil {
-		return fmt.Errorf("%w: %s; follow it with: spillway task %s --wait", errUnplaced, t.Waiting.Reason, a.ID)
-	}
-	if !quiet(f.output) {
-		fmt.Fprintf(app.Err, "still %s; follow it with: spillway task %s --wait\n", t.Status, a.ID)
+	_, err = io.Copy(file, result)
+	if err = errors.Join(err, file.Close()); err != nil {
+		return fmt.Errorf("write the result: %w", err)
 	}
 	return nil
+}
+
+// functionPath takes what -o name prints as well as a name.
+func functionPath(name string) string {
+	return "/v1/functions/" + url.PathEscape(strings.TrimPrefix(name, "function/"))
 }

@@ -16,6 +16,8 @@ func nodesCommand(app App, f *flags) *cobra.Command {
 		Use:     "nodes",
 		Aliases: []string{"node-list"},
 		Short:   "List nodes and their GPUs",
+		Example: "  spillway nodes\n  spillway nodes -o json | jq '.nodes[].gpus'",
+		GroupID: groupCluster,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := newClient(app, f)
@@ -46,7 +48,7 @@ func nodesCommand(app App, f *flags) *cobra.Command {
 					fmt.Sprintf("%.1f", float64(n.Free.MilliCPU)/1000), n.Free.Memory.String(), ago(n.LastSeen), clip(n.Reason, 60),
 				})
 			}
-			return out.print(app.Out, f.output)
+			return out.print(app, f.output)
 		},
 	}
 }

@@ -1,8 +1,8 @@
 package cli
 
 import (
-	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -11,35 +11,49 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/spillway/spillway/functions"
 )
 
 func tasksCommand(app App, f *flags) *cobra.Command {
-	var fn, node, device, fallback, since string
+	var fn, node, device, fallback, source, since, until, cursor string
 	var states []string
 	var limit int
 	cmd := &cobra.Command{
 		Use:   "tasks",
 		Short: "List tasks, newest first",
-		Args:  cobra.NoArgs,
+		Example: "  spillway tasks --status queued,running --function thumbnail\n" +
+			"  spillway tasks --fallback any --since 24h -o wide\n" +
+			"  spillway tasks --status failed -o name | xargs -r spillway retry",
+		GroupID: groupTasks,
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := newClient(app, f)
 			if err != nil {
 				return err
 			}
 			q := url.Values{"limit": {strconv.Itoa(limit)}}
-			for k, v := range map[string]string{"function": fn, "node": node, "device": device, "fallback": fallback, "status": strings.Join(states, ",")} {
+			for k, v := range map[string]string{
+				"function": fn, "node": node, "device": device, "fallback": fallback, "source": source, "cursor": cursor, "status": strings.Join(states, ","),
+			} {
 				if v != "" {
 					q.Set(k, v)
 				}
 			}
-			if since != "" {
-				d, err := time.ParseDuration(since)
-				if err != nil {
-					return fmt.Errorf("%w: --since %q is not a duration such as 1h", errUsage, since)
+			for k, v := range map[string]string{"since": since, "until": until} {
+				if v == "" {
+					continue
 				}
-				q.Set("since", time.Now().Add(-d).UTC().Format(time.RFC3339Nano))
+				at, err := moment(v)
+				if err != nil {
+					return usage("--%s: %w", k, err)
+				}
+				q.Set(k, at.UTC().Format(time.RFC3339Nano))
 			}
-			var page struct{ Tasks []json.RawMessage }
+			var page struct {
+				Tasks []json.RawMessage
+				Next  string `json:"next_cursor"`
+			}
 			raw, err := c.get(cmd.Context(), "/v1/tasks?"+q.Encode(), &page)
 			if err != nil {
 				return err
@@ -49,18 +63,47 @@ func tasksCommand(app App, f *flags) *cobra.Command {
 				return err
 			}
 			out.raw = raw
-			return out.print(app.Out, f.output)
+			if err := out.print(app, f.output); err != nil {
+				return err
+			}
+			if page.Next != "" && !quiet(f.output) {
+				fmt.Fprintf(app.Err, "there are more; see them with a higher --limit, or with --cursor %s\n", page.Next)
+			}
+			return nil
 		},
 	}
 	fl := cmd.Flags()
 	fl.StringVar(&fn, "function", "", "only this function")
 	fl.StringSliceVar(&states, "status", nil, "only these states, such as queued,failed")
 	fl.StringVar(&node, "node", "", "only this node")
-	fl.StringVar(&device, "device", "", "only gpu or cpu")
+	fl.StringVar(&device, "device", "", "only tasks that ran last on: gpu or cpu")
 	fl.StringVar(&fallback, "fallback", "", "only tasks respawned on the CPU for this cause; any = for any cause")
-	fl.StringVar(&since, "since", "", "only tasks younger than this, such as 1h")
-	fl.IntVar(&limit, "limit", 50, "at most this many")
+	fl.StringVar(&source, "source", "", "only tasks that came by: http, cli, upload, seed or s3")
+	fl.StringVar(&since, "since", "", "only tasks younger than this: a duration such as 1h, or a time such as 2026-01-31T12:00:00Z")
+	fl.StringVar(&until, "until", "", "only tasks older than this")
+	fl.StringVar(&cursor, "cursor", "", "go on behind an earlier page")
+	fl.IntVar(&limit, "limit", 50, "at most this many, up to 1000")
+	suggestFunctions(cmd, "function", app, f)
+	suggest(cmd, "device", string(functions.GPU), string(functions.CPU))
+	suggest(cmd, "source", "http", "cli", "upload", "seed", "s3")
+	var all []string
+	for _, s := range functions.States {
+		all = append(all, string(s))
+	}
+	suggest(cmd, "status", all...)
 	return cmd
+}
+
+// moment reads a time, or a duration back from now.
+func moment(s string) (time.Time, error) {
+	if d, err := time.ParseDuration(s); err == nil {
+		return time.Now().Add(-d), nil
+	}
+	at, err := time.Parse(time.RFC3339, s)
+	if err != nil {
+		return at, fmt.Errorf("%q is neither a duration such as 1h nor a time such as 2026-01-31T12:00:00Z", s)
+	}
+	return at, nil
 }
 
 func taskList(items []json.RawMessage) (list, error) {
@@ -74,7 +117,7 @@ func taskList(items []json.RawMessage) (list, error) {
 		if err := decode(it, &t); err != nil {
 			return list{}, err
 		}
-		out.names = append(out.names, "task/"+string(t.ID))
+		out.names = append(out.names, t.name())
 		out.rows = append(out.rows, []string{
 			string(t.ID), string(t.Function), t.Status, t.DeviceRequested, string(t.DeviceUsed),
 			strconv.Itoa(len(t.Attempts)), ago(t.CreatedAt), clip(t.why(), 70), t.phases(),
@@ -83,96 +126,14 @@ func taskList(items []json.RawMessage) (list, error) {
 	return out, nil
 }
 
-func taskCommand(app App, f *flags) *cobra.Command {
-	var wait bool
-	cmd := &cobra.Command{
-		Use:   "task ID",
-		Short: "Show one task with its attempts",
-		Args:  cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := newClient(app, f)
-			if err != nil {
-				return err
-			}
-			return showTask(cmd.Context(), app, f, c, args[0], wait)
-		},
-	}
-	cmd.Flags().BoolVar(&wait, "wait", false, "wait until it ends; exit 8 when it does not succeed")
-	return cmd
-}
-
-// showTask prints a task, after its end when wait is set.
-func showTask(ctx context.Context, app App, f *flags, c *client, id string, wait bool) error {
-	var t taskView
-	var raw json.RawMessage
-	for {
-		path := "/v1/tasks/" + url.PathEscape(id)
-		if wait {
-			path += "?wait=30s"
-		}
-		var err error
-		t = taskView{}
-		if raw, err = c.get(ctx, path, &t); err != nil {
-			return err
-		}
-		if !wait || t.ended() {
-			break
-		}
-	}
-	if quiet(f.output) {
-		if err := (list{raw: raw, names: []string{"task/" + string(t.ID)}}).print(app.Out, f.output); err != nil {
-			return err
-		}
-	} else {
-		printTask(app, t)
-	}
-	if wait {
-		return t.failed()
-	}
-	return nil
-}
-
-func printTask(app App, t taskView) {
-	line := func(k, format string, args ...any) {
-		fmt.Fprintf(app.Out, "%-12s"+format+"\n", append([]any{k}, args...)...)
-	}
-	line("task", "%s", t.ID)
-	line("function", "%s version %d", t.Function, t.Version)
-	line("status", "%s", t.Status)
-	line("device", "asked %s, used %s", t.DeviceRequested, t.DeviceUsed)
-	line("why", "%s", t.why())
-	if t.Route.ContentType != "" {
-		line("content", "%s", t.Route.ContentType)
-	}
-	if p := t.phases(); p != "" {
-		line("ms", "%s", p)
-	}
-	if t.Failure != nil && t.Failure.Hint != "" {
-		line("hint", "%s", t.Failure.Hint)
-	}
-	for _, a := range t.Attempts {
-		end := "running"
-		switch {
-		case a.Failure != nil:
-			end = string(a.Failure.Class) + ": " + a.Failure.Message
-		case !a.EndedAt.IsZero():
-			end = "succeeded"
-		}
-		line(fmt.Sprintf("attempt %d", a.Number), "%s on %s: %s", a.Device, a.Node, end)
-		if a.Then != "" {
-			line("", "then: %s", a.Then)
-		}
-	}
-	for _, o := range t.Outputs {
-		line("output", "%s (%d bytes) %s", o.Name, o.Size, o.DownloadURL)
-	}
-}
-
 func cancelCommand(app App, f *flags) *cobra.Command {
 	return &cobra.Command{
-		Use:   "cancel ID...",
-		Short: "Cancel tasks, queued or running",
-		Args:  cobra.MinimumNArgs(1),
+		Use:               "cancel ID...",
+		Short:             "Cancel tasks, queued or running",
+		Example:           "  spillway cancel 019a7c31",
+		GroupID:           groupTasks,
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: taskIDs(app, f, -1, "&status=awaiting_upload,queued,assigned,deciding"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return eachTask(cmd, app, f, args, "cancel", nil)
 		},
@@ -183,8 +144,12 @@ func retryCommand(app App, f *flags) *cobra.Command {
 	var device string
 	cmd := &cobra.Command{
 		Use:   "retry ID...",
-		Short: "Run ended tasks again, keeping their ids",
-		Args:  cobra.MinimumNArgs(1),
+		Short: "Run tasks again that ended without success, keeping their ids",
+		Example: "  spillway retry 019a7c31\n" +
+			"  spillway retry 019a7c31 --device cpu",
+		GroupID:           groupTasks,
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: taskIDs(app, f, -1, "&status=failed,timed_out,canceled,expired"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var body any
 			if device != "" {
@@ -194,29 +159,41 @@ func retryCommand(app App, f *flags) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&device, "device", "", "on this device only: gpu or cpu")
+	suggest(cmd, "device", string(functions.GPU), string(functions.CPU))
 	return cmd
 }
 
-// eachTask posts one verb to each task and lists them as they are after it.
+// eachTask posts one verb to each task and lists them as they are after it. It
+// stops at the first error, and still lists those before.
 func eachTask(cmd *cobra.Command, app App, f *flags, ids []string, verb string, body any) error {
 	c, err := newClient(app, f)
 	if err != nil {
 		return err
 	}
-	var items []json.RawMessage
+	items := []json.RawMessage{}
+	var failed error
 	for _, id := range ids {
-		raw, err := c.call(cmd.Context(), http.MethodPost, "/v1/tasks/"+url.PathEscape(id)+"/"+verb, body)
+		raw, err := c.call(cmd.Context(), http.MethodPost, taskPath(id)+"/"+verb, body)
 		if err != nil {
-			return fmt.Errorf("%s %s: %w", verb, id, err)
+			failed = fmt.Errorf("%s %s: %w", verb, id, err)
+			break
 		}
 		items = append(items, raw)
 	}
+	if failed != nil && len(items) == 0 {
+		return failed
+	}
 	out, err := taskList(items)
-	if err != nil {
-		return err
+	if err == nil {
+		out.raw, err = json.Marshal(items)
 	}
-	if out.raw, err = json.Marshal(items); err != nil {
-		return err
+	if err == nil {
+		err = out.print(app, f.output)
 	}
-	return out.print(app.Out, f.output)
+	return errors.Join(failed, err)
+}
+
+// taskPath takes what -o name prints as well as an id.
+func taskPath(id string) string {
+	return "/v1/tasks/" + url.PathEscape(strings.TrimPrefix(id, "task/"))
 }

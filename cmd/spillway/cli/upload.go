@@ -5,10 +5,10 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 
@@ -20,18 +20,27 @@ import (
 )
 
 func uploadCommand(app App, f *flags) *cobra.Command {
-	var fn, device, event string
+	var fn, device, data string
 	var noWait bool
 	cmd := &cobra.Command{
 		Use:   "upload FILE --function NAME",
-		Short: "Upload a file by presigned URL and run a function on it",
-		Args:  cobra.ExactArgs(1),
+		Short: "Upload a file straight to the store and run a function on it",
+		Long: "Upload a file of up to 5 GiB straight to the object store by a signed request, run a function on it and\n" +
+			"show the task. The store checks the file's SHA-256, so a damaged upload is refused.",
+		Example: "  spillway upload holiday.jpg --function thumbnail\n" +
+			"  spillway upload talk.wav --function transcribe -d '{\"language\":\"en\"}' --no-wait -o name",
+		GroupID: groupTasks,
+		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := newClient(app, f)
 			if err != nil {
 				return err
 			}
-			file, err := os.Open(args[0])
+			event, err := readEvent(app, data)
+			if err != nil {
+				return err
+			}
+			file, err := openFile(args[0])
 			if err != nil {
 				return err
 			}
@@ -47,8 +56,8 @@ func uploadCommand(app App, f *flags) *cobra.Command {
 			if device != "" {
 				ask["device"] = device
 			}
-			if event != "" {
-				ask["event"] = json.RawMessage(event)
+			if len(event) > 0 {
+				ask["event"] = event
 			}
 			raw, err := c.call(cmd.Context(), http.MethodPost, "/v1/uploads", ask)
 			if err != nil {
@@ -72,15 +81,16 @@ func uploadCommand(app App, f *flags) *cobra.Command {
 	}
 	fl := cmd.Flags()
 	fl.StringVar(&fn, "function", "", "function to run")
-	fl.StringVar(&device, "device", "", "required, preferred, auto or never")
-	fl.StringVarP(&event, "data", "d", "", "JSON event given beside the file")
+	fl.StringVar(&device, "device", "", "required, preferred, auto or never; default as the function says")
+	fl.StringVarP(&data, "data", "d", "", "JSON event given beside the file; @FILE reads a file, @- standard input")
 	fl.BoolVar(&noWait, "no-wait", false, "do not wait for the task")
-	_ = cmd.MarkFlagRequired("function")
+	_ = cmd.MarkFlagRequired("function") // the only error is a flag that is not there
+	suggest(cmd, "device", policies...)
+	suggestFunctions(cmd, "function", app, f)
 	return cmd
 }
 
-// hashFile returns the SHA-256 and size of f and rewinds it: the store checks
-// the sum, so a damaged upload is refused instead of processed.
+// hashFile returns the SHA-256 and size of f and rewinds it.
 func hashFile(f *os.File) (sum string, size int64, err error) {
 	h := sha256.New()
 	if size, err = io.Copy(h, f); err != nil {
@@ -103,14 +113,13 @@ func put(ctx context.Context, app App, f *flags, to functions.PresignedRequest, 
 		bar := bars.AddBar(size,
 			mpb.PrependDecorators(decor.CountersKibiByte("% .1f / % .1f")),
 			mpb.AppendDecorators(decor.Percentage(), decor.EwmaSpeed(decor.SizeB1024(0), "  % .1f", 30), decor.OnComplete(decor.EwmaETA(decor.ET_STYLE_GO, 30), "")))
-		proxy := bar.ProxyReader(file)
-		body = proxy
+		body = bar.ProxyReader(body)
 		defer bars.Wait()
 		defer bar.Abort(false)
 	}
 	req, err := http.NewRequestWithContext(ctx, to.Method, to.URL, body)
 	if err != nil {
-		return err
+		return fmt.Errorf("the gateway signed a request that cannot be sent: %w", err)
 	}
 	req.ContentLength = size
 	for k, v := range to.Headers {
@@ -118,12 +127,22 @@ func put(ctx context.Context, app App, f *flags, to functions.PresignedRequest, 
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return fmt.Errorf("%w: %w; is the public store endpoint reachable from here?", errUnreachable, err)
+		return unreachable(ctx, "the object store", origin(to.URL), err).
+			WithHint("clients must reach the store too: set the server's --store-public to an address that this machine can open")
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode >= 300 {
-		b, _ := io.ReadAll(io.LimitReader(resp.Body, 4<<10))
+		b, _ := io.ReadAll(io.LimitReader(resp.Body, 4<<10)) // of an error answer, what came is enough
 		return fmt.Errorf("the store answered %s: %s", resp.Status, bytes.TrimSpace(b))
 	}
 	return nil
+}
+
+// origin is the part of a signed URL that may be shown.
+func origin(signed string) string {
+	u, err := url.Parse(signed)
+	if err != nil {
+		return "an address that cannot be read"
+	}
+	return u.Scheme + "://" + u.Host
 }

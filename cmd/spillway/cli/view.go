@@ -35,6 +35,9 @@ type outputView struct {
 	DownloadURL string `json:"download_url"`
 }
 
+// name is how scripts name the task.
+func (t taskView) name() string { return "task/" + string(t.ID) }
+
 // ended reports whether the task has a final state.
 func (t taskView) ended() bool { return functions.State(t.Status).Final() }
 
@@ -42,14 +45,11 @@ func (t taskView) failed() error {
 	if !t.ended() || t.Status == string(functions.Succeeded) {
 		return nil
 	}
-	if t.Failure == nil {
-		return fmt.Errorf("%w: %s", errTaskFailed, t.Status)
+	e := &taskError{id: t.ID, class: t.Status, message: "it has no result"}
+	if t.Failure != nil {
+		e.class, e.message, e.hint = string(t.Failure.Class), t.Failure.Message, t.Failure.Hint
 	}
-	msg := t.Failure.Message
-	if t.Failure.Hint != "" {
-		msg += " (" + t.Failure.Hint + ")"
-	}
-	return fmt.Errorf("%w: %s: %s", errTaskFailed, t.Failure.Class, msg)
+	return e
 }
 
 // why is the one sentence that matters for the task now.
