@@ -1,9 +1,6 @@
 package functions
 
-import (
-	"fmt"
-	"regexp"
-)
+import "fmt"
 
 // Name names a function: 1 to 64 letters, digits, '-' or '_', starting with a
 // letter or digit. The alphabet is AWS Lambda's, so that its clients can name
@@ -17,14 +14,9 @@ type TaskID string
 // NodeID names a node. It follows the rules of Name.
 type NodeID string
 
-var (
-	namePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$`)
-	idPattern   = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
-)
-
 // Validate returns an ErrInvalid error when n is not a legal name.
 func (n Name) Validate() error {
-	if !namePattern.MatchString(string(n)) {
+	if !isName(string(n)) {
 		return Invalid("bad_name", "%q is not a function name", trim(string(n))).
 			WithHint("use 1 to 64 letters, digits, '-' or '_', starting with a letter or digit")
 	}
@@ -33,7 +25,7 @@ func (n Name) Validate() error {
 
 // Validate returns an ErrInvalid error when n is not a legal node name.
 func (n NodeID) Validate() error {
-	if !namePattern.MatchString(string(n)) {
+	if !isName(string(n)) {
 		return Invalid("bad_name", "%q is not a node name", trim(string(n))).
 			WithHint("use 1 to 64 letters, digits, '-' or '_', starting with a letter or digit")
 	}
@@ -42,10 +34,46 @@ func (n NodeID) Validate() error {
 
 // Validate returns an ErrInvalid error when id is not a lower-case UUID.
 func (id TaskID) Validate() error {
-	if !idPattern.MatchString(string(id)) {
+	if !isUUID(string(id)) {
 		return Invalid("bad_task_id", "%q is not a task id", trim(string(id)))
 	}
 	return nil
+}
+
+// isName and isUUID are written out because every request and every event asks
+// them several times: as regular expressions they took 4 % of the CPU under load.
+func isName(s string) bool {
+	if s == "" || len(s) > 64 {
+		return false
+	}
+	for i, c := range []byte(s) {
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
+		case i > 0 && (c == '-' || c == '_'):
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+func isUUID(s string) bool {
+	if len(s) != 36 {
+		return false
+	}
+	for i, c := range []byte(s) {
+		switch i {
+		case 8, 13, 18, 23:
+			if c != '-' {
+				return false
+			}
+		default:
+			if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // trim keeps hostile input from flooding an error message.
