@@ -145,8 +145,7 @@ func (g *Gateway) readEvent(w http.ResponseWriter, r *http.Request, c *intake.Ca
 	if len(bytes.TrimSpace(b)) > 0 {
 		c.Event = json.RawMessage(b)
 	}
-	sum := sha256.Sum256(b)
-	c.BodyHash = hashOf(c, "", hex.EncodeToString(sum[:]))
+	c.BodyHash = hashOfBytes(c, "", b)
 	return nil
 }
 
@@ -156,12 +155,11 @@ func (g *Gateway) readAny(w http.ResponseWriter, r *http.Request, c *intake.Call
 	if err != nil {
 		return err
 	}
-	sum := sha256.Sum256(b)
 	if len(bytes.TrimSpace(b)) == 0 || json.Valid(b) {
 		if len(bytes.TrimSpace(b)) > 0 {
 			c.Event, c.Content = b, content.JSON()
 		}
-		c.BodyHash = hashOf(c, "", hex.EncodeToString(sum[:]))
+		c.BodyHash = hashOfBytes(c, "", b)
 		return nil
 	}
 	name, err := fileName(r)
@@ -173,15 +171,27 @@ func (g *Gateway) readAny(w http.ResponseWriter, r *http.Request, c *intake.Call
 		return err
 	}
 	c.Inputs, c.Content = []functions.Input{in}, what
-	c.BodyHash = hashOf(c, name, hex.EncodeToString(sum[:]))
+	c.BodyHash = hashOfBytes(c, name, b)
 	return nil
 }
 
 // hashOf is what must be equal for two calls of one key to be the same call.
+// Without a key nothing is compared, and the log need not carry it.
 func hashOf(c *intake.Call, name, body string) string {
+	if c.Key == "" {
+		return ""
+	}
 	h := sha256.New()
 	fmt.Fprintf(h, "%s\x00%d\x00%s\x00%s\x00%s", c.Function, c.Version, c.Policy, name, body)
 	return hex.EncodeToString(h.Sum(nil))
+}
+
+func hashOfBytes(c *intake.Call, name string, body []byte) string {
+	if c.Key == "" {
+		return ""
+	}
+	sum := sha256.Sum256(body)
+	return hashOf(c, name, hex.EncodeToString(sum[:]))
 }
 
 // fileName is the name that the caller gave the body.

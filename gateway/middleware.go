@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"regexp"
 	"runtime/debug"
@@ -66,13 +67,24 @@ func (g *Gateway) outer(w http.ResponseWriter, r *http.Request) {
 		}
 		g.metrics.request(r.Method, st.route, strconv.Itoa(status), took)
 		if !st.quiet {
-			g.log.Info("request answered", "request", st.id, "method", r.Method, "route", st.route, "status", status, "bytes", rec.bytes, "took", took)
+			g.log.LogAttrs(r.Context(), levelOf(status), "request answered", slog.String("request", st.id), slog.String("method", r.Method),
+				slog.String("route", st.route), slog.Int("status", status), slog.Int64("bytes", rec.bytes), slog.Duration("took", took))
 		}
 		if p == http.ErrAbortHandler || p != nil && begun {
 			panic(http.ErrAbortHandler) // net/http cuts the connection
 		}
 	}()
 	g.router.ServeHTTP(rec, r)
+}
+
+// levelOf keeps the usual log to the answers that an operator must look into. A
+// line for each call is there at level debug: at thousands of calls a second it
+// would be most of what the server writes.
+func levelOf(status int) slog.Level {
+	if status >= http.StatusInternalServerError {
+		return slog.LevelInfo
+	}
+	return slog.LevelDebug
 }
 
 // safeHeaders makes browsers treat answers as data: never sniffed, framed or
