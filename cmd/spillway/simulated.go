@@ -37,8 +37,8 @@ func (s simulated) Pull(ctx context.Context, image string) error {
 	return s.Fake.Pull(ctx, image)
 }
 
-// simulate sleeps for the event's sleep_ms, 20 by default, and gives the event
-// back as its result.
+// simulate does what the event asks for: it says lines, sleeps 20 ms unless told
+// otherwise, writes an output file, and exits. Its result is the event.
 func simulate(ctx context.Context, p *runtimetest.Process) int {
 	event := json.NewDecoder(p.Stdin)
 	var raw json.RawMessage
@@ -47,10 +47,15 @@ func simulate(ctx context.Context, p *runtimetest.Process) int {
 		return 65
 	}
 	knobs := struct {
-		SleepMS int `json:"sleep_ms"`
-		Exit    int `json:"exit"`
+		Say     []string `json:"say"`
+		SleepMS int      `json:"sleep_ms"`
+		Output  string   `json:"output"` // name of a file that holds its own name
+		Exit    int      `json:"exit"`
 	}{SleepMS: 20}
 	_ = json.Unmarshal(raw, &knobs) // an event that is no object has no knobs
+	for _, line := range knobs.Say {
+		fmt.Fprintln(p.Stdout, line)
+	}
 	timer := time.NewTimer(time.Duration(knobs.SleepMS) * time.Millisecond)
 	defer timer.Stop()
 	select {
@@ -58,13 +63,19 @@ func simulate(ctx context.Context, p *runtimetest.Process) int {
 	case <-ctx.Done():
 		return 143
 	}
-	path, err := p.Path("/task/result.json")
-	if err == nil {
-		err = os.WriteFile(path, raw, 0o644)
+	files := map[string][]byte{"/task/result.json": raw}
+	if knobs.Output != "" {
+		files["/task/out/"+knobs.Output] = []byte(knobs.Output)
 	}
-	if err != nil {
-		fmt.Fprintln(p.Stderr, "write the result:", err)
-		return 73
+	for name, data := range files {
+		path, err := p.Path(name)
+		if err == nil {
+			err = os.WriteFile(path, data, 0o644)
+		}
+		if err != nil {
+			fmt.Fprintln(p.Stderr, "write the result:", err)
+			return 73
+		}
 	}
 	return knobs.Exit
 }
