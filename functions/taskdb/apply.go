@@ -23,23 +23,45 @@ func (db *DB) Apply(ctx context.Context, records []functions.Record) ([]function
 	if err != nil || len(fresh) == 0 {
 		return nil, err
 	}
-	b := &batch{
-		epoch: db.Epoch(), groups: groups{}, waiting: waiting{},
-		tasks: make(map[functions.TaskID]*entry, len(fresh)), keys: map[ledgerKey]functions.TaskID{},
-	}
 	work := context.WithoutCancel(ctx)
-	if err := db.fetch(work, b, fresh); err != nil {
-		return nil, fmt.Errorf("load tasks of a batch: %w", translate(err, db.path))
+	b, sizes, err := db.write(work, fresh, trusting)
+	if duplicate(err) { // some id had been accepted before: now with a look at every one
+		b, sizes, err = db.write(work, fresh, checking)
 	}
-	for _, r := range fresh {
-		b.fold(r)
-	}
-	sizes, err := db.w.commit(work, b)
 	if err != nil {
-		return nil, fmt.Errorf("write a batch: %w", translate(err, db.path))
+		return nil, err
 	}
 	db.publish(b, sizes)
 	return b.changes, nil
+}
+
+// trust says whether the id of a submitted task is taken for new. It nearly
+// always is, and looking it up is a tenth of the work of accepting a task; when
+// it is not, the index of ids refuses the whole batch.
+type trust bool
+
+const (
+	trusting trust = true
+	checking trust = false
+)
+
+// write folds records and commits what they did; nothing of it is visible yet.
+func (db *DB) write(ctx context.Context, records []functions.Record, ids trust) (*batch, []int, error) {
+	b := &batch{
+		epoch: db.Epoch(), groups: groups{}, waiting: waiting{},
+		tasks: make(map[functions.TaskID]*entry, len(records)), keys: map[ledgerKey]functions.TaskID{},
+	}
+	if err := db.fetch(ctx, b, records, ids); err != nil {
+		return nil, nil, fmt.Errorf("load tasks of a batch: %w", translate(err, db.path))
+	}
+	for _, r := range records {
+		b.fold(r)
+	}
+	sizes, err := db.w.commit(ctx, b)
+	if err != nil {
+		return nil, nil, fmt.Errorf("write a batch: %w", translate(err, db.path))
+	}
+	return b, sizes, nil
 }
 
 // fresh returns the records that have not been applied, having checked that
@@ -62,10 +84,16 @@ func (db *DB) fresh(records []functions.Record) ([]functions.Record, error) {
 }
 
 // fetch puts the tasks and keys that the records name into the batch.
-func (db *DB) fetch(ctx context.Context, b *batch, records []functions.Record) error {
+func (db *DB) fetch(ctx context.Context, b *batch, records []functions.Record, submitted trust) error {
 	var ids [][]byte
 	var keys []ledgerKey
 	asked := make(map[functions.TaskID]bool, len(records))
+	more := map[functions.TaskID]bool{} // something else than submits: it needs the task as it stands
+	for _, r := range records {
+		if r.Event.Kind != functions.Submit {
+			more[r.Event.Task] = true
+		}
+	}
 	for _, r := range records {
 		e := r.Event
 		if e.Kind == functions.Submit && e.Sub != nil && e.Sub.Key != "" {
@@ -79,6 +107,9 @@ func (db *DB) fetch(ctx context.Context, b *batch, records []functions.Record) e
 		if c, ok := db.cache.tasks[e.Task]; ok {
 			cols := columnsOf(&c.task)
 			b.tasks[e.Task] = &entry{task: c.task, n: c.n, stored: &cols}
+			continue
+		}
+		if submitted == trusting && !more[e.Task] {
 			continue
 		}
 		ids = append(ids, id)

@@ -40,3 +40,9 @@ func translate(err error, path string) error {
 	}
 	return fmt.Errorf("task database: %w", err)
 }
+
+// duplicate reports whether a unique index refused a row.
+func duplicate(err error) bool {
+	var e *sqlite.Error
+	return errors.As(err, &e) && e.Code()&0xff == sqlite3.SQLITE_CONSTRAINT
+}
