@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
-	"iter"
 	"strings"
 
 	"github.com/spillway/spillway/functions"
@@ -93,31 +92,4 @@ func (db *DB) ByKey(ctx context.Context, fn functions.Name, key string) (functio
 		return idText(b), true, nil
 	}
 	return "", false, nil
-}
-
-// live finds unfinished rows by the counters' groups, sorts
-// their numbers, and only then reads each document. The LIMIT keeps SQLite from
-// merging the two queries and sorting the documents themselves.
-const live = `
-SELECT (SELECT doc FROM tasks WHERE n = waiting.n) FROM (
-	SELECT t.n AS n FROM counts c CROSS JOIN tasks t INDEXED BY tasks_group
-		ON t.function = c.function AND t.source = c.source AND t.state = c.state
-	WHERE c.tasks > 0 AND c.state < ?
-	ORDER BY t.queued, t.seq, t.n LIMIT -1
-) AS waiting`
-
-// Live streams every unfinished task in queue order: by QueuedAt, then by log
-// sequence. All are of one moment. The caller must not linger: the sequence
-// holds one of the few read connections, and keeps the write-ahead log growing.
-func (db *DB) Live(ctx context.Context) iter.Seq2[functions.Task, error] {
-	return func(yield func(functions.Task, error) bool) {
-		for t, err := range query(ctx, db.read, scanTask, live, firstFinal) {
-			if err != nil {
-				err = fmt.Errorf("read unfinished tasks: %w", translate(err, db.path))
-			}
-			if !yield(t, err) {
-				return
-			}
-		}
-	}
 }
