@@ -39,7 +39,7 @@ func TestPowerCut(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := serverWith(t, harness.Config{Data: filepath.Join(disk, "data"), Args: []string{"--runtime", "simulated"}, Ports: ports})
+	srv := serverWith(t, harness.Config{Data: filepath.Join(disk, "data"), Args: []string{"--runtime", "simulated", "--disk-floor", "16MiB"}, Ports: ports})
 	deploySpec(t, srv, "name: echo\nimage: spillway/echo:latest\nlimits: {cpus: 0.01, memory: 6MiB}\n")
 
 	accepted := &ledger{byKey: map[string]functions.TaskID{}}
@@ -48,7 +48,7 @@ func TestPowerCut(t *testing.T) {
 	for c := range 8 {
 		wg.Go(func() { submitFast(load, srv, c, accepted) })
 	}
-	pause(t, 2*time.Second)
+	pause(t, time.Second)
 	srv.Kill()
 	// From here the copy races with the kernel's write-back: every byte that the
 	// copy misses is one that a real cut would have lost.
@@ -59,7 +59,7 @@ func TestPowerCut(t *testing.T) {
 	wg.Wait()
 
 	second := mount(t, copied)
-	again := serverWith(t, harness.Config{Data: filepath.Join(second, "data"), Args: []string{"--runtime", "simulated"}, Ports: ports})
+	again := serverWith(t, harness.Config{Data: filepath.Join(second, "data"), Args: []string{"--runtime", "simulated", "--disk-floor", "16MiB"}, Ports: ports})
 	accepted.check(t, again)
 }
 
@@ -78,7 +78,7 @@ func mount(t *testing.T, image string) string {
 	return dir
 }
 
-// submitFast submits without pause until ctx ends or the server is gone.
+// submitFast submits with hardly a pause until ctx ends or the server is gone.
 func submitFast(ctx context.Context, srv *harness.Server, client int, l *ledger) {
 	for n := 0; ctx.Err() == nil; n++ {
 		key := fmt.Sprintf("p%d-%d", client, n)
@@ -89,6 +89,7 @@ func submitFast(ctx context.Context, srv *harness.Server, client int, l *ledger)
 		l.mu.Lock()
 		l.byKey[key] = id
 		l.mu.Unlock()
+		wait(ctx, 10*time.Millisecond)
 	}
 }
 
@@ -106,7 +107,7 @@ func TestDiskFull(t *testing.T) {
 		t.Skipf("no tmpfs to mount: %v: %s", err, out)
 	}
 	t.Cleanup(func() { _ = exec.Command("umount", "-l", dir).Run() })
-	srv := serverWith(t, harness.Config{Data: filepath.Join(dir, "data")})
+	srv := serverWith(t, harness.Config{Data: filepath.Join(dir, "data"), Args: []string{"--disk-floor", "64MiB"}})
 	deploySpec(t, srv, shell("size", "wc -c /task/in/*"))
 	ballast := filepath.Join(dir, "ballast")
 	if out, err := exec.Command("dd", "if=/dev/zero", "of="+ballast, "bs=1M", "count=285").CombinedOutput(); err != nil && !strings.Contains(string(out), "No space") {

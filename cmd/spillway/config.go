@@ -60,6 +60,7 @@ type NodeConfig struct {
 	CPUs       float64 `yaml:"cpus" env:"CPUS"`             // offered to tasks; 0 = all
 	Memory     string  `yaml:"memory" env:"MEMORY"`         // offered to tasks; empty = 80 %
 	MaxTasks   int     `yaml:"max_tasks" env:"MAX_TASKS"`   // containers at once
+	DiskFloor  string  `yaml:"disk_floor" env:"DISK_FLOOR"` // with less free disk the node takes no task; empty = 1GiB
 }
 
 // Default returns the documented defaults.
@@ -103,6 +104,7 @@ func (c *Config) bind(f *pflag.FlagSet) {
 	f.Float64Var(&c.Node.CPUs, "cpus", c.Node.CPUs, "cores offered to tasks; 0 = all")
 	f.StringVar(&c.Node.Memory, "memory", c.Node.Memory, "memory offered to tasks, such as 16GiB; empty = 80 %")
 	f.IntVar(&c.Node.MaxTasks, "max-tasks", c.Node.MaxTasks, "containers at once")
+	f.StringVar(&c.Node.DiskFloor, "disk-floor", c.Node.DiskFloor, "with less free disk than this the node takes no task; empty = 1GiB")
 }
 
 // load fills c by precedence. set holds the flags that were given.
@@ -178,13 +180,21 @@ func (c *Config) Validate() error {
 	if c.Node.MaxTasks < 1 {
 		return bad("max-tasks", "is under 1")
 	}
-	if c.Node.Memory != "" {
-		if _, err := functions.ParseBytes(c.Node.Memory); err != nil {
-			return bad("memory", "%v", err)
+	for field, size := range map[string]string{"memory": c.Node.Memory, "disk-floor": c.Node.DiskFloor} {
+		if _, err := parseSize(size); err != nil {
+			return bad(field, "%v", err)
 		}
 	}
 	if c.Store.Endpoint != "" && (c.Store.AccessKey == "" || c.Store.SecretKey == "") {
 		return bad("store-access-key", "an external store needs SPILLWAY_STORE_ACCESS_KEY and SPILLWAY_STORE_SECRET_KEY")
 	}
 	return nil
+}
+
+// parseSize reads a size; empty is 0, which means a default.
+func parseSize(s string) (functions.Bytes, error) {
+	if s == "" {
+		return 0, nil
+	}
+	return functions.ParseBytes(s)
 }

@@ -32,9 +32,8 @@ func capacity(cfg NodeConfig) (functions.Resources, error) {
 	if room.MilliCPU == 0 {
 		room.MilliCPU = int64(goruntime.NumCPU()) * 1000
 	}
-	if cfg.Memory != "" {
-		m, err := functions.ParseBytes(cfg.Memory)
-		room.Memory = m
+	var err error
+	if room.Memory, err = parseSize(cfg.Memory); err != nil || room.Memory != 0 {
 		return room, err
 	}
 	var info unix.Sysinfo_t

@@ -29,8 +29,12 @@ func newNode(cfg Config, l *tasklog.Log, st *objects.Store, log *slog.Logger) (*
 	if err != nil {
 		return nil, err
 	}
+	floor, err := parseSize(cfg.Node.DiskFloor)
+	if err != nil {
+		return nil, err
+	}
 	return node.New(node.Config{
 		ID: functions.NodeID(cfg.Node.ID), DataDir: filepath.Join(cfg.Data, "node"), Version: version,
-		Driver: driver, Objects: st, Link: l, GPUs: gpus, Capacity: room, Log: log,
+		Driver: driver, Objects: st, Link: l, GPUs: gpus, Capacity: room, DiskFloor: floor, Log: log,
 	})
 }
