@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strings"
+	"unicode"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -54,6 +56,18 @@ func yamlNode(dec *json.Decoder) (*yaml.Node, error) {
 		}
 		_, err = dec.Token() // the closing bracket
 		return n, err
+	case string:
+		n.SetString(v) // quoted where it would read as something else
+		if !plain(v) {
+			n.Style = yaml.DoubleQuotedStyle
+		}
+		return n, nil
 	}
-	return n, n.Encode(token) // quotes strings that would read as something else
+	return n, n.Encode(token) // true, false and null
+}
+
+// plain reports whether a string may stand as it is: the library writes some
+// with controls or odd spaces in a form that it cannot read back.
+func plain(s string) bool {
+	return strings.TrimSpace(s) == s && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) && r != '\n' })
 }
