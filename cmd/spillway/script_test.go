@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -26,11 +27,18 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"server":  startServer,
-			"exits":   exits,
-			"json":    jsonValue,
-			"setenv":  setenv,
-			"large":   large,
+			"server": startServer,
+			"node":   startNode,
+			"poll":   poll,
+			"exits":  exits,
+			"json":   jsonValue,
+			"setenv": setenv,
+			"large":  large,
+			"freeport": func(ts *testscript.TestScript, _ bool, args []string) {
+				addr, err := freePort()
+				ts.Check(err)
+				ts.Setenv(args[0], addr)
+			},
 			"signals": signals,
 		},
 		RequireExplicitExec: true,
@@ -39,7 +47,8 @@ func TestScripts(t *testing.T) {
 }
 
 // startServer: server [flags...] starts `spillway up` with simulated containers
-// on free ports, sets SPILLWAY_URL and KEY_FILE, and stops it when the script ends.
+// on free ports, sets SPILLWAY_URL and what its clients and nodes need to know,
+// and stops it when the script ends.
 func startServer(ts *testscript.TestScript, neg bool, args []string) {
 	if neg {
 		ts.Fatalf("server cannot be negated")
@@ -47,48 +56,76 @@ func startServer(ts *testscript.TestScript, neg bool, args []string) {
 	store, err := freePort()
 	ts.Check(err)
 	ready := ts.MkAbs("ready.json")
-	cmd := exec.Command("spillway", append([]string{
+	ended := background(ts, "server.log", append([]string{
 		"up", "--runtime", "simulated", "--node-id", "here", "--data", ts.MkAbs("data"),
 		"--listen", "127.0.0.1:0", "--store-listen", store, "--ready-file", ready,
-	}, args...)...)
+	}, args...))
+	var u urls
+	waitFor(ts, "server.log", ended, func() bool { return isReady(ready, &u) })
+	ts.Setenv("SPILLWAY_URL", u.Gateway)
+	ts.Setenv("KEY_FILE", u.APIKey)
+	ts.Setenv("STORE", u.Store)
+	s, err := loadSecrets(ts.MkAbs("data"))
+	ts.Check(err)
+	ts.Setenv("SPILLWAY_ENGINE_TOKEN", s.EngineToken)
+	ts.Setenv("SPILLWAY_STORE_ACCESS_KEY", s.StoreAccess)
+	ts.Setenv("SPILLWAY_STORE_SECRET_KEY", s.StoreSecret)
+}
+
+// startNode: node FLAGS... starts `spillway node` and waits until it is connected.
+func startNode(ts *testscript.TestScript, neg bool, args []string) {
+	if neg {
+		ts.Fatalf("node cannot be negated")
+	}
+	ended := background(ts, "node.log", append([]string{"node", "--runtime", "simulated", "--data", ts.MkAbs("node")}, args...))
+	waitFor(ts, "node.log", ended, func() bool { return strings.Contains(ts.ReadFile("node.log"), "is connected to") })
+}
+
+// background starts spillway and stops it when the script ends; it must then end
+// well.
+func background(ts *testscript.TestScript, logName string, args []string) (ended chan error) {
+	cmd := exec.Command("spillway", args...)
 	cmd.Dir = ts.MkAbs(".")
-	log, err := os.Create(ts.MkAbs("server.log"))
+	for _, name := range []string{"SPILLWAY_ENGINE_TOKEN", "SPILLWAY_STORE_ACCESS_KEY", "SPILLWAY_STORE_SECRET_KEY"} {
+		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
+	}
+	log, err := os.Create(ts.MkAbs(logName))
 	ts.Check(err)
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	ts.Check(cmd.Start())
-	ended := make(chan error, 1)
+	ended = make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	ts.Defer(func() {
+		defer log.Close()
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		select {
 		case err := <-ended:
 			if err != nil {
-				ts.Logf("the server did not stop cleanly: %v", err)
+				ts.Fatalf("%s did not stop cleanly: %v\n%s", args[0], err, ts.ReadFile(logName))
 			}
 		case <-time.After(20 * time.Second):
 			_ = cmd.Process.Kill()
 			<-ended
-			ts.Logf("the server did not stop in time")
+			ts.Fatalf("%s did not stop in time\n%s", args[0], ts.ReadFile(logName))
 		}
-		log.Close()
 	})
-	var u urls
+	return ended
+}
+
+func waitFor(ts *testscript.TestScript, logName string, ended chan error, is func() bool) {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	limit := time.After(30 * time.Second)
-	for !isReady(ready, &u) {
+	for !is() {
 		select {
 		case <-tick.C:
 		case err := <-ended:
 			ended <- err
-			ts.Fatalf("the server ended before it was ready: %v\n%s", err, ts.ReadFile("server.log"))
+			ts.Fatalf("it ended before it was ready: %v\n%s", err, ts.ReadFile(logName))
 		case <-limit:
-			ts.Fatalf("the server is not ready\n%s", ts.ReadFile("server.log"))
+			ts.Fatalf("it is not ready\n%s", ts.ReadFile(logName))
 		}
 	}
-	ts.Setenv("SPILLWAY_URL", u.Gateway)
-	ts.Setenv("KEY_FILE", u.APIKey)
 }
 
 // isReady reports whether the server has written its ready file and has a node.
@@ -128,6 +165,23 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if strconv.Itoa(code) != args[0] {
 		ts.Fatalf("exit code %d, want %s", code, args[0])
+	}
+}
+
+// poll: poll REGEXP ARGS... runs spillway until its output matches.
+func poll(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: poll REGEXP ARGS...")
+	}
+	want := regexp.MustCompile("(?m)" + args[0])
+	for limit := time.Now().Add(20 * time.Second); ; {
+		ts.Check(ts.Exec("spillway", args[1:]...))
+		switch {
+		case want.MatchString(ts.ReadFile("stdout")):
+			return
+		case time.Now().After(limit):
+			ts.Fatalf("no %q in time", args[0])
+		}
 	}
 }
 

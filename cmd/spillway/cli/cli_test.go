@@ -12,7 +12,9 @@ import (
 
 // answers is a gateway that knows a few answers: "METHOD /path" to status and
 // body. Queries are not looked at.
-type answers map[string]struct {
+type answers map[string]answer
+
+type answer struct {
 	status int
 	body   string
 }
