@@ -105,12 +105,12 @@ func (l *ledger) check(t *testing.T, srv *harness.Server) {
 			continue
 		}
 		var result struct {
-			Event struct{ Key string } `json:"event"`
-			Key   string               `json:"key"`
+			Echo struct{ Key string } // of the echo function
+			Key  string               // of the simulated runtime
 		}
 		if err := srv.JSON(ctx, http.MethodGet, "/v1/tasks/"+string(id)+"/result", nil, &result); err != nil {
 			t.Errorf("result of %s: %v", id, err)
-		} else if result.Key != key && result.Event.Key != key {
+		} else if result.Key != key && result.Echo.Key != key {
 			t.Errorf("task %s of key %s has another task's result: %+v", id, key, result)
 		}
 		attempts[len(task.Attempts)]++

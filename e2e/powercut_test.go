@@ -110,7 +110,7 @@ func TestDiskFull(t *testing.T) {
 	srv := serverWith(t, harness.Config{Data: filepath.Join(dir, "data"), Args: []string{"--disk-floor", "64MiB"}})
 	deploySpec(t, srv, shell("size", "wc -c /task/in/*"))
 	ballast := filepath.Join(dir, "ballast")
-	if out, err := exec.Command("dd", "if=/dev/zero", "of="+ballast, "bs=1M", "count=350").CombinedOutput(); err != nil {
+	if out, err := exec.Command("dd", "if=/dev/zero", "of="+ballast, "bs=1M", "count=375").CombinedOutput(); err != nil {
 		t.Fatalf("fill the disk: %v: %s", err, out)
 	}
 	eventually(t, 20*time.Second, "the node says that its disk is full", func() bool {
