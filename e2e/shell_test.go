@@ -25,6 +25,10 @@ var shellArchive = sync.OnceValues(func() ([]byte, error) {
 	}
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
+	// Without an entry of its own the folder is root's alone on some engines.
+	if err := w.WriteHeader(&tar.Header{Name: "bin/", Mode: 0o755, Typeflag: tar.TypeDir}); err != nil {
+		return nil, err
+	}
 	if err := w.WriteHeader(&tar.Header{Name: "bin/busybox", Mode: 0o755, Size: int64(len(binary)), Typeflag: tar.TypeReg}); err != nil {
 		return nil, err
 	}

@@ -25,12 +25,13 @@ func (b *bench) backlog(ctx context.Context) error {
 	open := func() (*wire, error) {
 		return dial(ctx, srv.Gateway, "/v1/functions/fn/invoke", `{"n":1}`, "Prefer: respond-async")
 	}
-	before := rss(srv.Pid())
+	before, used := rss(srv.Pid()), cpu(srv.Pid())
 	rate, took, err := load(ctx, 64, b.enqueue, open)
 	if err != nil {
 		return err
 	}
 	figure(fmt.Sprintf("accept %d tasks over HTTP, 64 clients, durable", b.enqueue), rate, "per second")
+	figure("  processor time of the server, per task", ms((cpu(srv.Pid())-used)/time.Duration(b.enqueue))*1000, "us")
 	spread("  answer time", took)
 	if b.queued > b.enqueue {
 		if _, _, err := load(ctx, 64, b.queued-b.enqueue, open); err != nil {

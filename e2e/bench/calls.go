@@ -77,13 +77,16 @@ func (b *bench) throughput(ctx context.Context) error {
 	if err := deploy(ctx, srv, "fn", "never"); err != nil {
 		return err
 	}
-	rate, took, err := load(ctx, 64, 9600, func() (*wire, error) {
+	const calls = 9600
+	before := cpu(srv.Pid())
+	rate, took, err := load(ctx, 64, calls, func() (*wire, error) {
 		return dial(ctx, srv.Gateway, "/v1/functions/fn/invoke", `{"sleep_ms":20}`)
 	})
 	if err != nil {
 		return err
 	}
 	figure("tasks, end to end, 64 clients, 64 places", rate, "per second")
+	figure("  processor time of the server, per task", ms((cpu(srv.Pid())-before)/calls), "ms")
 	spread("  answer time of a call that waits for its result", took)
 	return nil
 }
