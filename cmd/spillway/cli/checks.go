@@ -18,6 +18,20 @@ import (
 // refused beyond 15 minutes, and log times mislead long before.
 const maxSkew = 30 * time.Second
 
+// gatewayChecks are what is looked at through a gateway that answers; nodes and
+// err are its answer about nodes.
+func gatewayChecks(c *client, nodes []functions.NodeStatus, err error) []Check {
+	return []Check{
+		{"clocks agree", "run an NTP client on both machines", c.checkClock},
+		{"gateway is ready", "the part with a minus is not there: read the server's log", c.checkReady},
+		{"a node is ready", "start one with: spillway node; spillway nodes says why one is not ready",
+			func(context.Context) (string, error) { return checkNodes(nodes, err) }},
+		{"GPUs are well", "spillway nodes says why; until then tasks that only prefer a GPU run on the CPU",
+			func(context.Context) (string, error) { return checkGPUs(nodes, err) }},
+		{"store is reachable from here", "set the server's --store-public to an address that this machine can open", c.checkStore},
+	}
+}
+
 func (c *client) checkAnswer(ctx context.Context) (string, error) {
 	_, err := c.send(ctx, http.MethodGet, "/livez", "", nil)
 	return c.base, err

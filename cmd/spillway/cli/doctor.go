@@ -77,37 +77,34 @@ func doctorCommand(app App, f *flags) *cobra.Command {
 	}
 }
 
+// planned is a check, and why it is skipped; nil = it is not.
+type planned struct {
+	Check
+	not error
+}
+
 // examine runs every check. The gateway's answer comes first: without it, most
 // others could only say the same again.
 func examine(ctx context.Context, c *client, host []Check) []result {
-	gateway := Check{Name: "gateway answers", Fix: "start it with: spillway up", Run: c.checkAnswer}
-	first := gateway.examine(ctx, nil)
+	answers := Check{Name: "gateway answers", Fix: "start it with: spillway up", Run: c.checkAnswer}
+	first := answers.examine(ctx, nil)
 	var away error
 	if first.State != "ok" {
 		away = skip("the gateway does not answer")
 	}
 	nodes, err := c.nodes(ctx, away)
-	local := hostSkip(c.base, nodes, err)
-	rest := []struct {
-		Check
-		not error // why it is skipped
-	}{
-		{Check{Name: "clocks agree", Fix: "run an NTP client on both machines", Run: c.checkClock}, away},
-		{Check{Name: "gateway is ready", Fix: "the part with a minus is not there: read the server's log", Run: c.checkReady}, away},
-		{Check{Name: "a node is ready", Fix: "start one with: spillway node; spillway nodes says why one is not ready", Run: func(context.Context) (string, error) { return checkNodes(nodes, err) }}, away},
-		{Check{Name: "GPUs are well", Fix: "spillway nodes says why; until then tasks that only prefer a GPU run on the CPU", Run: func(context.Context) (string, error) { return checkGPUs(nodes, err) }}, away},
-		{Check{Name: "store is reachable from here", Fix: "set the server's --store-public to an address that this machine can open", Run: c.checkStore}, away},
+	var plan []planned
+	for _, ch := range gatewayChecks(c, nodes, err) {
+		plan = append(plan, planned{ch, away})
 	}
-	for _, h := range host {
-		rest = append(rest, struct {
-			Check
-			not error
-		}{h, local})
+	elsewhere := hostSkip(c.base, nodes, err)
+	for _, ch := range host {
+		plan = append(plan, planned{ch, elsewhere})
 	}
-	results := make([]result, len(rest))
+	results := make([]result, len(plan))
 	var all sync.WaitGroup
-	for i, r := range rest {
-		all.Go(func() { results[i] = r.examine(ctx, r.not) })
+	for i, p := range plan {
+		all.Go(func() { results[i] = p.examine(ctx, p.not) })
 	}
 	all.Wait()
 	return append([]result{first}, results...)

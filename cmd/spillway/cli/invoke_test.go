@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 // one by one.
 type slow struct {
 	states []string
+	status int // of the result; 0 = 200
 	result string
 	prefer string
 }
@@ -26,6 +28,7 @@ func (s *slow) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Spillway-Task-Id", "t1")
 		w.Header().Set("Spillway-Device-Used", "cpu")
 		w.Header().Set("Spillway-Fallback-Reason", "gpu_host: no driver")
+		w.WriteHeader(cmp.Or(s.status, http.StatusOK))
 		_, _ = w.Write([]byte(s.result))
 	default:
 		_, _ = w.Write([]byte(s.states[0]))
@@ -53,6 +56,17 @@ func TestInvokeOutlastsTheGateway(t *testing.T) {
 	quiet := runOn(t, &slow{states: states, result: `{"n":1}`}, "invoke", "f", "--wait", "10m", "-o", "json")
 	if (quiet != said{out: `{"n":1}`}) {
 		t.Errorf("with -o json: %+v", quiet)
+	}
+}
+
+func TestInvokeOutlastsAFailure(t *testing.T) {
+	got := runOn(t, &slow{
+		states: []string{`{"id":"t1","status":"failed"}`}, status: 502,
+		result: `{"code":"exit_error","detail":"ended with code 3","task_id":"t1","hint":"look"}`,
+	}, "invoke", "f", "--wait", "10m")
+	want := said{err: "error: the task did not succeed: exit_error: ended with code 3\nhint: look\n", code: 8}
+	if got != want {
+		t.Errorf("%+v, want %+v", got, want)
 	}
 }
 

@@ -40,43 +40,18 @@ func uploadCommand(app App, f *flags) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			file, err := openFile(args[0])
-			if err != nil {
-				return err
-			}
-			defer file.Close()
-			sum, size, err := hashFile(file)
-			if err != nil {
-				return fmt.Errorf("read %s: %w", args[0], err)
-			}
-			ask := map[string]any{
-				"function": fn, "name": filepath.Base(args[0]), "size": size,
-				"content_type": contentType(args[0]), "sha256": sum,
-			}
+			ask := map[string]any{"function": fn}
 			if device != "" {
 				ask["device"] = device
 			}
 			if len(event) > 0 {
 				ask["event"] = event
 			}
-			raw, err := c.call(cmd.Context(), http.MethodPost, "/v1/uploads", ask)
+			id, err := upload(cmd.Context(), app, f, c, args[0], ask)
 			if err != nil {
-				return err
-			}
-			var session struct {
-				ID     functions.TaskID           `json:"id"`
-				Upload functions.PresignedRequest `json:"upload"`
-			}
-			if err := decode(raw, &session); err != nil {
-				return err
-			}
-			if err := put(cmd.Context(), app, f, session.Upload, file, size); err != nil {
 				return fmt.Errorf("upload %s: %w", args[0], err)
 			}
-			if _, err := c.call(cmd.Context(), http.MethodPost, "/v1/uploads/"+string(session.ID)+"/complete", nil); err != nil {
-				return err
-			}
-			return showTask(cmd.Context(), app, f, c, string(session.ID), !noWait)
+			return showTask(cmd.Context(), app, f, c, id, !noWait)
 		},
 	}
 	fl := cmd.Flags()
@@ -88,6 +63,37 @@ func uploadCommand(app App, f *flags) *cobra.Command {
 	suggest(cmd, "device", policies...)
 	suggestFunctions(cmd, "function", app, f)
 	return cmd
+}
+
+// upload asks for a signed request, sends the file with it, says that it is
+// there, and returns the id of the task.
+func upload(ctx context.Context, app App, f *flags, c *client, path string, ask map[string]any) (id string, err error) {
+	file, err := openFile(path)
+	if err != nil {
+		return "", err
+	}
+	defer file.Close()
+	sum, size, err := hashFile(file)
+	if err != nil {
+		return "", fmt.Errorf("read the file: %w", err)
+	}
+	ask["name"], ask["size"], ask["content_type"], ask["sha256"] = filepath.Base(path), size, contentType(path), sum
+	raw, err := c.call(ctx, http.MethodPost, "/v1/uploads", ask)
+	if err != nil {
+		return "", err
+	}
+	var session struct {
+		ID     functions.TaskID           `json:"id"`
+		Upload functions.PresignedRequest `json:"upload"`
+	}
+	if err := decode(raw, &session); err != nil {
+		return "", err
+	}
+	if err := put(ctx, app, f, session.Upload, file, size); err != nil {
+		return "", err
+	}
+	_, err = c.call(ctx, http.MethodPost, "/v1/uploads/"+string(session.ID)+"/complete", nil)
+	return string(session.ID), err
 }
 
 // hashFile returns the SHA-256 and size of f and rewinds it.

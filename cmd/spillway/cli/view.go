@@ -23,9 +23,7 @@ type taskView struct {
 	Failure         *functions.Failure  `json:"failure"`
 	Outputs         []outputView        `json:"outputs"`
 	Timings         map[string]float64  `json:"timings"`
-	Progress        *functions.Progress `json:"progress"`
 	CreatedAt       time.Time           `json:"created_at"`
-	FinishedAt      time.Time           `json:"finished_at"`
 }
 
 type outputView struct {
