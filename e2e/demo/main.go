@@ -21,17 +21,18 @@ import (
 
 func main() {
 	store := flag.String("store", "embedded", "embedded or minio")
+	bin := flag.String("bin", "bin/spillway", "the binary to run")
 	keep := flag.Bool("keep", false, "keep serving after the jobs, until Ctrl-C")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *store, *keep); err != nil {
+	if err := run(ctx, *bin, *store, *keep); err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, store string, keep bool) (err error) {
+func run(ctx context.Context, bin, store string, keep bool) (err error) {
 	began := time.Now()
 	dir, err := os.MkdirTemp("", "spillway-demo-")
 	if err != nil {
@@ -49,7 +50,7 @@ func run(ctx context.Context, store string, keep bool) (err error) {
 		return err
 	}
 	cfg := harness.Config{
-		Bin: "bin/spillway", Data: filepath.Join(dir, "data"), Log: log, Ports: ports,
+		Bin: bin, Data: filepath.Join(dir, "data"), Log: log, Ports: ports,
 		Args: []string{"--no-auth", "--assume-gpu", "1", "--node-id", fmt.Sprintf("demo-%d", os.Getpid())},
 	}
 	if store == "minio" {
