@@ -26,8 +26,11 @@ var statusClass = map[int]error{
 	http.StatusGatewayTimeout:        functions.ErrTimeout,
 }
 
-// keyHint is for people at a terminal; the gateway's own is for programs.
-const keyHint = "name the key with --key, SPILLWAY_API_KEY or SPILLWAY_API_KEY_FILE; the server keeps it in the file api-key of its data folder"
+// Hints for people at a terminal; the gateway's own are for programs.
+const (
+	keyHint   = "name the key with --key, SPILLWAY_API_KEY or SPILLWAY_API_KEY_FILE; the server keeps it in the file api-key of its data folder"
+	largeHint = "send it with: spillway upload FILE --function NAME"
+)
 
 // problem turns an error answer back into the error that the gateway had.
 func problem(resp *http.Response, raw []byte) error {
@@ -57,8 +60,11 @@ func problem(resp *http.Response, raw []byte) error {
 	}
 	e := functions.NewError(class, p.Code, "%s", msg)
 	e.Hint, e.Field = p.Hint, p.Field
-	if resp.StatusCode == http.StatusUnauthorized {
+	switch {
+	case resp.StatusCode == http.StatusUnauthorized:
 		e.Hint = keyHint
+	case p.Code == "body_too_large":
+		e.Hint = largeHint
 	}
 	return e
 }

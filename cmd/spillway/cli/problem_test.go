@@ -26,6 +26,7 @@ func TestProblem(t *testing.T) {
 		{"not found", 404, `{"detail":"nobody"}`, functions.ErrNotFound, "nobody", ""},
 		{"conflict", 409, `{"detail":"ended"}`, functions.ErrConflict, "ended", ""},
 		{"too large", 413, `{"detail":"big"}`, functions.ErrTooLarge, "big", ""},
+		{"a body too large", 413, `{"code":"body_too_large","detail":"big","hint":"POST /v1/uploads"}`, functions.ErrTooLarge, "big", largeHint},
 		{"throttled", 429, `{"detail":"later"}`, functions.ErrThrottled, "later", ""},
 		{"unavailable", 503, `{"detail":"away"}`, functions.ErrUnavailable, "away", ""},
 		{"timeout", 504, `{"detail":"late"}`, functions.ErrTimeout, "late", ""},
