@@ -188,6 +188,7 @@ func (s *server) run(ctx context.Context, ln net.Listener, out io.Writer) error 
 		if err := s.caughtUp(ctx); err != nil {
 			return err
 		}
+		s.awaitNode(ctx)
 		if err := s.announce(ln, out); err != nil {
 			return err
 		}
@@ -216,6 +217,30 @@ func (s *server) caughtUp(ctx context.Context) error {
 		return fmt.Errorf("catch up with the log: %w", err)
 	}
 	return nil
+}
+
+// nodePatience is how long a start waits for its own node. Without an engine
+// the node never becomes ready, and the server is of use all the same.
+const nodePatience = 3 * time.Second
+
+// awaitNode waits for the process's own node, so that "ready" means that a task
+// can run.
+func (s *server) awaitNode(ctx context.Context) {
+	if s.node == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, nodePatience)
+	defer cancel()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for s.nodeReady(ctx) != nil {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			s.log.Warn("this machine's node is not ready yet; spillway nodes says why")
+			return
+		}
+	}
 }
 
 func (s *server) engineReady(ctx context.Context) error {
