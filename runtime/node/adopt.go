@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strconv"
 	"time"
@@ -21,7 +20,7 @@ func (n *Node) load() ([]*attempt, error) {
 	if err != nil {
 		return nil, err
 	}
-	dirs, err := filepath.Glob(filepath.Join(n.cfg.DataDir, "tasks", "*", "*"))
+	dirs, err := filepath.Glob(filepath.Join(n.cfg.DataDir, "tasks", "*"))
 	if err != nil {
 		return nil, fmt.Errorf("list task folders: %w", err)
 	}
@@ -53,26 +52,26 @@ func (n *Node) load() ([]*attempt, error) {
 // recall rebuilds one attempt from its folder; nil means that there is nothing to
 // go on with.
 func (n *Node) recall(dir string, fresh bool) (*attempt, error) {
-	var r record
-	if ok, err := readJSON(folder(dir).assignment(), &r); err != nil || !ok {
+	m, err := folder(dir).memory()
+	if err != nil || m.Held == nil {
 		return nil, err
 	}
-	if err := checkOrder(r.Assignment); err != nil {
+	if err := checkOrder(m.Held.Assignment); err != nil {
 		return nil, err
 	}
-	a := newAttempt(n.cfg.DataDir, r)
+	a := newAttempt(n.cfg.DataDir, *m.Held)
 	if string(a.folder) != dir {
 		return nil, errors.New("the assignment is of another attempt")
 	}
-	if _, err := os.Stat(a.folder.outcome()); fresh && err != nil {
+	if fresh && m.Outcome == nil {
 		return nil, nil
 	}
-	if _, err := readJSON(a.folder.state(), &a.state); err != nil {
-		return nil, err
+	if m.State != nil {
+		a.state = *m.State
 	}
-	a.adopted = true
-	if len(r.Leased) > 0 && n.cfg.GPUs != nil {
-		devices, release, err := n.cfg.GPUs.Restore(a.key.task, r.Leased)
+	a.adopted, a.outcome = true, m.Outcome
+	if len(a.Leased) > 0 && n.cfg.GPUs != nil {
+		devices, release, err := n.cfg.GPUs.Restore(a.key.task, a.Leased)
 		if err != nil {
 			n.cfg.Log.Warn("GPU of a held attempt is gone", "task", a.key.task, "attempt", a.key.attempt, "err", err)
 		} else {
@@ -80,19 +79,6 @@ func (n *Node) recall(dir string, fresh bool) (*attempt, error) {
 		}
 	}
 	return a, nil
-}
-
-// loadOutcome returns the outcome of an attempt that only the log does not know.
-func (n *Node) loadOutcome(a *attempt) (out functions.Outcome, known bool) {
-	if !a.adopted {
-		return out, false
-	}
-	known, err := readJSON(a.folder.outcome(), &out)
-	if err != nil {
-		n.cfg.Log.Warn("outcome not understood", "task", a.key.task, "attempt", a.key.attempt, "err", err)
-		return functions.Outcome{}, false
-	}
-	return out, known
 }
 
 // adopt looks for the container that an earlier agent has started for the attempt

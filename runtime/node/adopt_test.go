@@ -306,8 +306,8 @@ func TestAnEndedAttemptIsLoggedEvenAfterAReboot(t *testing.T) {
 		w.log.set(func(l *memLog) { l.down = true })
 		as := w.order(first, "echo", "x")
 		first.admit(as)
-		outcome := newFolder(filepath.Join(w.dir, "node"), key{as.Task.ID, 1}).outcome()
-		w.until("it has ended", func() bool { _, err := os.Stat(outcome); return err == nil })
+		kept := newFolder(filepath.Join(w.dir, "node"), key{as.Task.ID, 1})
+		w.until("it has ended", func() bool { m, err := kept.memory(); return err == nil && m.Outcome != nil })
 		first.quit()
 		if err := os.Remove(filepath.Join(w.dir, "node", "boot.json")); err != nil {
 			t.Fatal(err)
@@ -327,10 +327,11 @@ func TestAFolderThatCannotBeReadIsDropped(t *testing.T) {
 		evil := as
 		evil.Task.Inputs = []functions.Input{{Name: "../../escape"}}
 		for name, content := range map[string]any{
-			"tasks/x/1/assignment.json":                          "half",
-			"tasks/x/2/other":                                    "",
-			"tasks/" + string(as.Task.ID) + "/2/assignment.json": record{Assignment: as}, // of attempt 1
-			"tasks/" + string(as.Task.ID) + "/1/assignment.json": record{Assignment: evil},
+			"tasks/x.1/attempt.jsonl": "half",
+			"tasks/x.2/other":         "",
+			"tasks/x/3/deeper":        "",
+			"tasks/" + string(as.Task.ID) + ".2/attempt.jsonl": entry{Held: &record{Assignment: as}}, // of attempt 1
+			"tasks/" + string(as.Task.ID) + ".1/attempt.jsonl": entry{Held: &record{Assignment: evil}},
 		} {
 			file := filepath.Join(w.dir, "node", name)
 			data, err := json.Marshal(content)

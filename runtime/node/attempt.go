@@ -15,13 +15,13 @@ type key struct {
 	attempt int
 }
 
-// record is assignment.json: what the node has promised to run.
+// record is what the node has promised to run.
 type record struct {
 	Assignment functions.Assignment `json:"assignment"`
 	Leased     []string             `json:"leased,omitempty"` // UUIDs of its GPUs
 }
 
-// state is state.json: how far an attempt has come.
+// state is how far an attempt has come.
 type state struct {
 	Phases    []functions.Span `json:"phases,omitempty"`
 	StartedAt time.Time        `json:"started_at,omitzero"` // of the container; its deadline counts from here
@@ -33,7 +33,8 @@ type attempt struct {
 	key     key
 	spec    functions.Spec // as the attempt's device runs it
 	folder  folder
-	adopted bool // taken over from an earlier agent
+	adopted bool               // taken over from an earlier agent
+	outcome *functions.Outcome // what an earlier agent wrote down; nil = none
 	devices []functions.GPUInfo
 	release func() // gives the GPUs back
 	orders  chan stopOrder
@@ -62,7 +63,10 @@ func (a *attempt) persist() error {
 	if err := a.folder.make(); err != nil {
 		return err
 	}
-	return writeJSON(a.folder.assignment(), a.record)
+	if err := a.folder.note(entry{Held: &a.record}); err != nil {
+		return err
+	}
+	return a.folder.sync()
 }
 
 func (a *attempt) onGPU() bool { return a.Assignment.Device == functions.GPU }

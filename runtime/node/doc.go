@@ -11,10 +11,9 @@
 //
 //	lock                      one agent at a time
 //	boot.json                 the boot id, and the machine's boot that it belongs to
-//	tasks/TASK/ATTEMPT/
-//	    assignment.json       what was admitted; its absence means: nothing to do here
-//	    state.json            phases so far, start of the container
-//	    outcome.json          how it ended; only the log is missing
+//	tasks/TASK.ATTEMPT/
+//	    attempt.jsonl         what was admitted, how far it came, how it ended (journal.go);
+//	                          its absence means: nothing to do here
 //	    event.json, in/       given to the container, read-only
 //	    work/                 /task of the container: out/, result.json, progress
 //	    tmp/                  /tmp of the container

@@ -24,7 +24,8 @@ func (n *Node) finish(work context.Context, a *attempt, out functions.Outcome) b
 			Fin: &functions.Closing{Attempt: a.key.attempt, Node: n.cfg.ID, Outcome: out},
 		}
 	}
-	for wait := 200 * time.Millisecond; ; wait = min(2*wait, mostWait) {
+	const firstWait = 200 * time.Millisecond
+	for wait := firstWait; ; wait = min(2*wait, mostWait) {
 		_, err := n.cfg.Link.Append(work, id, event())
 		switch {
 		case err == nil:
@@ -36,6 +37,11 @@ func (n *Node) finish(work context.Context, a *attempt, out functions.Outcome) b
 					Failure:  &functions.Failure{Class: functions.BadOutput, Phase: functions.PhaseCollect, Message: "the outcome does not fit into the log: " + err.Error()},
 					ExitCode: out.ExitCode, Log: out.Log, Phases: out.Phases, GPUs: out.GPUs, Container: out.Container,
 				}
+			}
+		}
+		if wait == firstWait { // it may take long: a crash of the machine must not cost the work
+			if err := a.folder.sync(); err != nil {
+				n.cfg.Log.Warn("outcome not synced", "task", a.key.task, "attempt", a.key.attempt, "err", err)
 			}
 		}
 		n.cfg.Log.Warn("fin event not logged yet", "task", a.key.task, "attempt", a.key.attempt, "err", err)
@@ -65,8 +71,8 @@ func (n *Node) forget(a *attempt) {
 func (n *Node) discard(ctx context.Context, a *attempt, id runtime.ID) {
 	n.discarding.Add(1)
 	defer n.discarding.Add(-1)
-	if err := removeFile(a.folder.assignment()); err != nil {
-		n.cfg.Log.Warn("assignment not removed", "task", a.key.task, "attempt", a.key.attempt, "err", err)
+	if err := removeFile(a.folder.journal()); err != nil {
+		n.cfg.Log.Warn("promise not removed", "task", a.key.task, "attempt", a.key.attempt, "err", err)
 	}
 	if id != "" {
 		n.remove(ctx, id)

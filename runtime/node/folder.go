@@ -17,21 +17,19 @@ import (
 type folder string
 
 func newFolder(dataDir string, k key) folder {
-	return folder(filepath.Join(dataDir, "tasks", string(k.task), strconv.Itoa(k.attempt)))
+	return folder(filepath.Join(dataDir, "tasks", string(k.task)+"."+strconv.Itoa(k.attempt)))
 }
 
 func (f folder) path(elem ...string) string {
 	return filepath.Join(append([]string{string(f)}, elem...)...)
 }
 
-func (f folder) assignment() string { return f.path("assignment.json") }
-func (f folder) state() string      { return f.path("state.json") }
-func (f folder) outcome() string    { return f.path("outcome.json") }
-func (f folder) event() string      { return f.path("event.json") }
-func (f folder) log() string        { return f.path("log.jsonl") }
-func (f folder) in() string         { return f.path("in") }
-func (f folder) work() string       { return f.path("work") }
-func (f folder) tmp() string        { return f.path("tmp") }
+func (f folder) journal() string { return f.path("attempt.jsonl") }
+func (f folder) event() string   { return f.path("event.json") }
+func (f folder) log() string     { return f.path("log.jsonl") }
+func (f folder) in() string      { return f.path("in") }
+func (f folder) work() string    { return f.path("work") }
+func (f folder) tmp() string     { return f.path("tmp") }
 
 func (f folder) make() error {
 	if err := os.MkdirAll(string(f), 0o700); err != nil {
@@ -40,13 +38,9 @@ func (f folder) make() error {
 	return nil
 }
 
-// removeAll deletes the attempt's files, and the task's folder when it is the last.
+// removeAll deletes the attempt's files.
 func (f folder) removeAll() error {
 	if err := os.RemoveAll(string(f)); err != nil {
-		return fmt.Errorf("remove task folder: %w", err)
-	}
-	err := os.Remove(filepath.Dir(string(f)))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTEMPTY) {
 		return fmt.Errorf("remove task folder: %w", err)
 	}
 	return nil
@@ -92,10 +86,11 @@ func writeJSON(path string, v any) (err error) {
 	if err = os.Rename(f.Name(), path); err != nil {
 		return err
 	}
-	return syncFolder(filepath.Dir(path))
+	return syncPath(filepath.Dir(path))
 }
 
-func syncFolder(path string) error {
+// syncPath syncs a file or a folder.
+func syncPath(path string) error {
 	d, err := os.Open(path)
 	if err != nil {
 		return err

@@ -70,7 +70,7 @@ func (n *Node) launch(ctx context.Context, a *attempt, event []byte) (id runtime
 	// Before the start: an agent that dies in between must not give the container
 	// a second deadline.
 	a.state.StartedAt = began
-	if err := writeJSON(a.folder.state(), a.state); err != nil {
+	if err := a.folder.note(entry{State: &a.state}); err != nil {
 		return id, diskFailure("write down the start", err)
 	}
 	stdout, stderr := a.output.streams()

@@ -20,8 +20,9 @@ const (
 // logFile is a log of bounded size: its head goes to the file as it comes, its
 // tail when it is finished.
 type logFile struct {
+	path    string
 	keep    functions.Bytes
-	file    *os.File // nil when it could not be made
+	file    *os.File // nil until there is something to write: most programs say nothing
 	buf     *bufio.Writer
 	room    int64 // left in the head
 	tail    []functions.LogLine
@@ -31,27 +32,35 @@ type logFile struct {
 }
 
 func newLogFile(path string, keep functions.Bytes) *logFile {
-	l := &logFile{keep: keep}
-	if l.file, l.failed = os.Create(path); l.failed != nil {
-		l.file = nil
-		return l
-	}
-	l.buf = bufio.NewWriter(l.file)
+	l := &logFile{path: path, keep: keep}
 	l.room = int64(keep - l.tailRoom())
+	l.failed = removeFile(path) // of an earlier life
 	return l
+}
+
+// put writes one line to the file.
+func (l *logFile) put(line []byte) {
+	if l.file == nil && l.failed == nil {
+		if l.file, l.failed = os.Create(l.path); l.failed == nil {
+			l.buf = bufio.NewWriter(l.file)
+		}
+	}
+	if l.failed == nil {
+		_, l.failed = l.buf.Write(append(line, '\n'))
+	}
 }
 
 func (l *logFile) tailRoom() functions.Bytes { return min(l.keep/2, longestTail) }
 
 // add reports whether the line went to the head.
 func (l *logFile) add(entry functions.LogLine) (inHead bool) {
-	if l.room > 0 {
+	if l.room > 0 && l.failed == nil {
 		data, err := json.Marshal(entry)
 		if err == nil && int64(len(data)) < l.room {
 			l.room -= int64(len(data)) + 1
-			_, err = l.buf.Write(append(data, '\n'))
-			l.failed = errors.Join(l.failed, err)
-			return true
+			if l.put(data); l.failed == nil {
+				return true
+			}
 		}
 		l.room = 0
 	}
@@ -69,9 +78,6 @@ func (l *logFile) add(entry functions.LogLine) (inHead bool) {
 
 // finish writes the tail behind the head.
 func (l *logFile) finish() error {
-	if l.file == nil {
-		return l.failed
-	}
 	if l.dropped > 0 {
 		gap := l.tail[0]
 		gap.N, gap.Stream = gap.N-1, "system"
@@ -81,15 +87,19 @@ func (l *logFile) finish() error {
 	for _, entry := range l.tail {
 		l.write(entry)
 	}
+	if l.file == nil {
+		return l.failed
+	}
 	return errors.Join(l.failed, l.buf.Flush(), l.file.Close())
 }
 
 func (l *logFile) write(entry functions.LogLine) {
 	data, err := json.Marshal(entry)
-	if err == nil {
-		_, err = l.buf.Write(append(data, '\n'))
+	if err != nil {
+		l.failed = errors.Join(l.failed, err)
+		return
 	}
-	l.failed = errors.Join(l.failed, err)
+	l.put(data)
 }
 
 // abandon lets go of a log that is begun anew.

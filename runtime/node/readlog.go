@@ -52,7 +52,7 @@ func (c *capture) read(after int64) (lines []functions.LogLine, err error) {
 		return true
 	}
 	f, err := os.Open(c.path)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) { // nothing was written
 		return nil, nil
 	}
 	if err != nil {

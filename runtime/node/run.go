@@ -15,14 +15,17 @@ func (n *Node) run(work context.Context, a *attempt) {
 	ctx, deaf := a.obey(work)
 	defer deaf()
 
-	out, known := n.loadOutcome(a)
-	if !known {
+	var out functions.Outcome
+	known := a.outcome != nil
+	if known {
+		out = *a.outcome
+	} else {
 		out = n.execute(ctx, a)
 		if work.Err() != nil {
 			return
 		}
 		n.cfg.Log.Info("attempt ended", "task", a.key.task, "attempt", a.key.attempt, "class", classOf(out))
-		if err := writeJSON(a.folder.outcome(), out); err != nil {
+		if err := a.folder.note(entry{Outcome: &out}); err != nil {
 			n.cfg.Log.Warn("outcome not kept on disk", "task", a.key.task, "attempt", a.key.attempt, "err", err)
 		}
 	}

@@ -30,6 +30,11 @@ func containerSpec(as functions.Assignment, devices []functions.GPUInfo, node fu
 		return runtime.Spec{}, err
 	}
 	attempt := strconv.Itoa(as.Attempt)
+	mounts := []runtime.Mount{{Source: f.work(), Target: taskDir}}
+	if len(as.Task.Inputs) > 0 {
+		mounts = append(mounts, runtime.Mount{Source: f.in(), Target: inputDir, ReadOnly: true})
+	}
+	mounts = append(mounts, runtime.Mount{Source: f.event(), Target: eventFile, ReadOnly: true}, runtime.Mount{Source: f.tmp(), Target: "/tmp"})
 	return runtime.Spec{
 		Name:       "spillway-" + string(as.Task.ID) + "-" + attempt,
 		Image:      s.Image,
@@ -37,19 +42,14 @@ func containerSpec(as functions.Assignment, devices []functions.GPUInfo, node fu
 		Command:    command,
 		Env:        environment(as, s, devices, deadline),
 		User:       user.String(),
-		Mounts: []runtime.Mount{
-			{Source: f.work(), Target: taskDir},
-			{Source: f.in(), Target: inputDir, ReadOnly: true},
-			{Source: f.event(), Target: eventFile, ReadOnly: true},
-			{Source: f.tmp(), Target: "/tmp"},
-		},
-		MilliCPU: int64(s.Limits.CPUs * 1000),
-		Memory:   s.Limits.Memory,
-		Pids:     s.Limits.Pids,
-		FileSize: s.Limits.Disk,
-		LogSize:  s.Limits.Log,
-		Network:  s.Network,
-		GPUs:     engineIDs(devices),
+		Mounts:     mounts,
+		MilliCPU:   int64(s.Limits.CPUs * 1000),
+		Memory:     s.Limits.Memory,
+		Pids:       s.Limits.Pids,
+		FileSize:   s.Limits.Disk,
+		LogSize:    s.Limits.Log,
+		Network:    s.Network,
+		GPUs:       engineIDs(devices),
 		Labels: map[string]string{
 			runtime.LabelNode:    string(node),
 			runtime.LabelTask:    string(as.Task.ID),

@@ -22,7 +22,12 @@ func (n *Node) stage(ctx context.Context, a *attempt) ([]byte, *functions.Failur
 	if f := n.checkRoom(a); f != nil {
 		return nil, f
 	}
-	if err := a.folder.layOut(containerUser()); err != nil {
+	if a.adopted { // what the agent before wrote of its own try does not count
+		if err := a.folder.note(entry{State: &state{}}); err != nil {
+			return nil, diskFailure("write down a new start", err)
+		}
+	}
+	if err := a.folder.layOut(containerUser(), len(t.Inputs) > 0); err != nil {
 		return nil, diskFailure("lay out the task folder", err)
 	}
 	event := []byte(t.Event)
@@ -91,10 +96,16 @@ func transferTime(size int64) time.Duration {
 }
 
 // layOut makes the folders anew: an attempt that an earlier agent began to stage
-// is staged from its beginning.
-func (f folder) layOut(user owner) error {
-	for _, old := range []string{f.in(), f.work(), f.tmp(), f.event(), f.path("event"), f.state()} {
+// is staged from its beginning. Without inputs nothing is mounted over the empty
+// work/in.
+func (f folder) layOut(user owner, inputs bool) error {
+	for _, old := range []string{f.in(), f.work(), f.tmp(), f.event(), f.path("event")} {
 		if err := os.RemoveAll(old); err != nil {
+			return err
+		}
+	}
+	if inputs {
+		if err := makeFolder(f.in(), 0o755); err != nil {
 			return err
 		}
 	}
@@ -103,16 +114,12 @@ func (f folder) layOut(user owner) error {
 		mode os.FileMode
 		give bool
 	}{
-		{f.in(), 0o755, false},
 		{f.work(), 0o755, true},
 		{f.path("work", "in"), 0o755, false}, // where in/ is mounted
 		{f.path("work", "out"), 0o755, true},
 		{f.tmp(), 0o777 | os.ModeSticky, true},
 	} {
-		if err := os.MkdirAll(d.path, 0o755); err != nil {
-			return err
-		}
-		if err := os.Chmod(d.path, d.mode); err != nil { // whatever the umask
+		if err := makeFolder(d.path, d.mode); err != nil {
 			return err
 		}
 		if d.give && os.Geteuid() == 0 {
@@ -122,6 +129,14 @@ func (f folder) layOut(user owner) error {
 		}
 	}
 	return writeReadable(f.path("work", "event.json"), nil) // where event.json is mounted
+}
+
+// makeFolder makes a folder of just this mode, whatever the umask.
+func makeFolder(path string, mode os.FileMode) error {
+	if err := os.Mkdir(path, 0o755); err != nil {
+		return err
+	}
+	return os.Chmod(path, mode)
 }
 
 // writeReadable makes a file that everybody may read and nobody write, whatever
