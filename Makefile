@@ -13,6 +13,9 @@ build: ## build bin/spillway
 images: build setup ## build the function images and load them into Docker
 	./images/build.sh
 
+transcribe: build setup ## build the transcribe image, where its CUDA base and packages can be had
+	./images/transcribe.sh
+
 minio: ## build the MinIO server, once, into .cache (for STORE=minio and tests)
 	./deploy/minio/build.sh
 
@@ -52,4 +55,4 @@ chaos: images ## long kill -9 run; SEED=n replays one
 clean: ## remove what was built
 	rm -rf bin build
 
-.PHONY: help build images minio setup demo up check race test bench chaos clean
+.PHONY: help build images transcribe minio setup demo up check race test bench chaos clean
