@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"log/slog"
 	"path/filepath"
 
@@ -35,6 +36,20 @@ func newNode(cfg Config, l *tasklog.Log, st *objects.Store, log *slog.Logger) (*
 	}
 	return node.New(node.Config{
 		ID: functions.NodeID(cfg.Node.ID), DataDir: filepath.Join(cfg.Data, "node"), Version: version,
-		Driver: driver, Objects: st, Link: l, GPUs: gpus, Capacity: room, DiskFloor: floor, Log: log,
+		Driver: driver, Objects: st, Link: nodeLink{l}, GPUs: gpus, Capacity: room, DiskFloor: floor, Log: log,
 	})
+}
+
+// nodeLink is the log as a node uses it. Attempts that end at the same time
+// share a message, since the log syncs each message by itself. Such an event
+// needs no message id: of two that report one end, the log's guard voids the
+// second.
+type nodeLink struct{ *tasklog.Log }
+
+// Append implements node.Link.
+func (l nodeLink) Append(ctx context.Context, msgID string, events ...functions.Event) (uint64, error) {
+	if len(events) == 1 && events[0].Kind == functions.Finish {
+		return l.Submit(ctx, events[0])
+	}
+	return l.Log.Append(ctx, msgID, events...)
 }

@@ -77,7 +77,7 @@ func (b *bench) throughput(ctx context.Context) error {
 	if err := deploy(ctx, srv, "fn", "never"); err != nil {
 		return err
 	}
-	const calls = 4800
+	const calls = 3200
 	before := cpu(srv.Pid())
 	rate, took, err := load(ctx, 64, calls, func() (*wire, error) {
 		return dial(ctx, srv.Gateway, "/v1/functions/fn/invoke", `{"sleep_ms":20}`)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"log/slog"
 	"time"
 
 	"github.com/spillway/spillway/functions"
@@ -24,8 +26,10 @@ func (n *Node) finish(work context.Context, a *attempt, out functions.Outcome) b
 			Fin: &functions.Closing{Attempt: a.key.attempt, Node: n.cfg.ID, Outcome: out},
 		}
 	}
-	const firstWait = 200 * time.Millisecond
-	for wait := firstWait; ; wait = min(2*wait, mostWait) {
+	logged := make(chan struct{})
+	defer close(logged)
+	n.group.Go(func() { a.syncLater(logged, n.cfg.Log) })
+	for wait := 200 * time.Millisecond; ; wait = min(2*wait, mostWait) {
 		_, err := n.cfg.Link.Append(work, id, event())
 		switch {
 		case err == nil:
@@ -39,14 +43,24 @@ func (n *Node) finish(work context.Context, a *attempt, out functions.Outcome) b
 				}
 			}
 		}
-		if wait == firstWait { // it may take long: a crash of the machine must not cost the work
-			if err := a.folder.sync(); err != nil {
-				n.cfg.Log.Warn("outcome not synced", "task", a.key.task, "attempt", a.key.attempt, "err", err)
-			}
-		}
 		n.cfg.Log.Warn("fin event not logged yet", "task", a.key.task, "attempt", a.key.attempt, "err", err)
 		if !pause(work, wait) {
 			return false
+		}
+	}
+}
+
+// syncLater makes the outcome outlive a crash of the machine when the log does not
+// take it soon: it may be all that is left of hours of work.
+func (a *attempt) syncLater(logged <-chan struct{}, log *slog.Logger) {
+	const soon = 200 * time.Millisecond
+	timer := time.NewTimer(soon)
+	defer timer.Stop()
+	select {
+	case <-logged:
+	case <-timer.C:
+		if err := a.folder.sync(); err != nil && !errors.Is(err, fs.ErrNotExist) { // logged and removed meanwhile
+			log.Warn("outcome not synced", "task", a.key.task, "attempt", a.key.attempt, "err", err)
 		}
 	}
 }
