@@ -85,7 +85,7 @@ func submitForever(ctx context.Context, srv *harness.Server, client int, l *ledg
 			}
 			wait(ctx, 50*time.Millisecond)
 		}
-		wait(ctx, 150*time.Millisecond) // about what two cores of containers can follow
+		wait(ctx, 400*time.Millisecond) // twice what two cores of containers can follow
 	}
 }
 

@@ -10,14 +10,19 @@ import (
 	"github.com/spillway/spillway/functions"
 )
 
-// printTable prints one block per job: a wide terminal is not asked for.
+// printTable prints a line per job, then each job's attempts in full.
 func printTable(w io.Writer, rows []row) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tw, "TASK\tFUNCTION\tCONTENT TYPE\tASKED\tUSED\tATTEMPTS\tSTATUS\tMS PER PHASE")
+	fmt.Fprintln(tw, "TASK\tFUNCTION\tCONTENT TYPE\tASKED\tUSED\tREASON\tATTEMPTS\tMS PER PHASE\tOUTPUT")
 	for _, r := range rows {
 		t := r.task
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", t.ID, t.Function, t.Route.ContentType,
-			t.DeviceRequested, t.DeviceUsed, len(t.Attempts), t.Status, phases(t.Timings))
+		reason, _, _ := strings.Cut(t.Route.Reason, ":")
+		if class, _, ok := strings.Cut(t.FallbackReason, ":"); ok {
+			reason = "respawned: " + class
+		}
+		file, _, _ := strings.Cut(r.output, " (")
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", t.ID, t.Function, t.Route.ContentType,
+			t.DeviceRequested, t.DeviceUsed, reason, len(t.Attempts), phases(t.Timings), clip(file, 24))
 	}
 	if err := tw.Flush(); err != nil {
 		return err

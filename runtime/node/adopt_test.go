@@ -180,6 +180,27 @@ func TestTheNextAgentGoesOnAtEveryStep(t *testing.T) {
 	}
 }
 
+// Docker kills a container when the request that starts it is cut off, and the
+// next agent finds an exit of 137 that nobody asked for.
+func TestAStartThatDiedWithItsAgentIsNoCrash(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.fake.Image("work", program(func(context.Context, *runtimetest.Process) int { return killed }))
+		m := &mortal{w: w, at: "after start", died: make(chan struct{})}
+		cfg := w.config()
+		cfg.Driver, cfg.Objects, cfg.Link = mortalDriver{w.fake, m}, mortalStore{w.store, m}, mortalLink{w.log, m}
+		first := w.agent(cfg)
+		as := w.order(first)
+		as.Function.Image = "work"
+		first.admit(as)
+		<-m.died
+		first.quit()
+
+		w.agent(w.config())
+		wantClass(t, w.fin(as), functions.Infra, functions.PhaseLaunch)
+		w.nothingLeft()
+	})
+}
+
 func TestAStoppedAgentLeavesItsContainersRunning(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		cfg := w.config()

@@ -140,9 +140,18 @@ func engineFailure(err error) *functions.Failure {
 	return &functions.Failure{Class: functions.Infra, Message: "wait for the container: " + err.Error()}
 }
 
+// killed is how a container ends by SIGKILL. Docker kills a container whose start
+// request is cut off, as the death of an agent does; that is no fault of the
+// function, and the attempt is made again.
+const killed = 128 + 9
+
 // judge says what an exit means; nil is success.
 func (n *Node) judge(a *attempt, exit runtime.Exit, deadline bool) *functions.Failure {
 	class := runtime.ClassifyRun(exit, a.onGPU(), a.output.stderrTail(), deadline)
+	if class == functions.Crashed && exit.Code == killed && a.adopted {
+		return &functions.Failure{Class: functions.Infra, Phase: functions.PhaseLaunch, ExitCode: exit.Code,
+			Message: "the node's agent ended while the container ran or was starting, and the engine killed it"}
+	}
 	f := &functions.Failure{Class: class, Phase: functions.PhaseRun, ExitCode: exit.Code}
 	switch class {
 	case "":
