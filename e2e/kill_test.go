@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -31,7 +33,8 @@ func TestKillNine(t *testing.T) {
 	}
 	t.Logf("replay with -args -seed %d", *seed)
 	rng := rand.New(rand.NewPCG(*seed, 1))
-	srv := server(t)
+	data := filepath.Join(t.TempDir(), "data")
+	srv := serverWith(t, harness.Config{Data: data})
 	deployCatalog(t, srv, "echo")
 
 	accepted := &ledger{byKey: map[string]functions.TaskID{}}
@@ -55,6 +58,10 @@ func TestKillNine(t *testing.T) {
 	stopLoad()
 	wg.Wait()
 	accepted.check(t, srv)
+	eventually(t, time.Minute, "no container and no task folder is left", func() bool {
+		folders, err := os.ReadDir(filepath.Join(data, "node", "tasks"))
+		return err == nil && len(folders) == 0 && len(containers(t, nodeName(t))) == 0
+	})
 }
 
 // ledger remembers what the server accepted.

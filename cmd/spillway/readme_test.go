@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/spillway/spillway/functions/spec"
 )
 
 // TestReadmeIsTrue holds the README to the tree: every file that it names is
@@ -34,6 +36,11 @@ func TestReadmeIsTrue(t *testing.T) {
 	for _, m := range regexp.MustCompile(`spillway (?:up|server|node) [^\n|]*--([a-z-]+)`).FindAllStringSubmatch(string(readme), -1) {
 		if flags.Lookup(m[1]) == nil {
 			t.Errorf("the README names --%s, which spillway up has not", m[1])
+		}
+	}
+	for _, m := range regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(string(readme), -1) {
+		if _, err := spec.Parse([]byte(m[1])); err != nil {
+			t.Errorf("a function in the README: %v", err)
 		}
 	}
 	if strings.Contains(string(readme), "_OUTPUT") {
