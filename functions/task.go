@@ -82,6 +82,7 @@ type Task struct {
 
 	Attempt  int       `json:"attempt"`            // number of the last attempt; 0 = none yet
 	Attempts []Attempt `json:"attempts,omitempty"` // the newest maxAttempts, oldest first
+	Earlier  int       `json:"earlier,omitempty"`  // attempts up to this number were before a client's retry: they count against no budget
 	Only     Device    `json:"only,omitempty"`     // set by a respawn or a retry: no other device
 	Fallback Class     `json:"fallback,omitempty"` // why a GPU task was respawned on the CPU
 
@@ -138,7 +139,7 @@ func Accept(e Event, seq uint64) (Task, error) {
 		t.State = Queued
 		t.QueuedAt = e.At
 	}
-	t.Attempt, t.Attempts, t.Outcome, t.Failure = 0, nil, nil, nil
+	t.Attempt, t.Earlier, t.Attempts, t.Outcome, t.Failure = 0, 0, nil, nil, nil
 	t.Only, t.Fallback, t.FinishedAt, t.Seq = "", "", time.Time{}, seq
 	return t, nil
 }
@@ -247,6 +248,8 @@ func (t *Task) release(e Event, epoch uint64) error {
 		return stale("already ended")
 	case v.To != Queued && (!v.To.Final() || v.To == Succeeded): // only a fin brings a result
 		return stale("not a verdict")
+	case t.State == Queued && v.Failure != nil && v.Failure.Class == UploadExpired:
+		return stale("its upload came at the last moment")
 	}
 	if t.State == Assigned || t.State == Canceling { // lost or refused: no fin will be accepted
 		a := t.Last()
@@ -296,7 +299,7 @@ func (t *Task) control(e Event) error {
 		}
 		t.State, t.QueuedAt = Queued, e.At
 		t.NotBefore, t.FinishedAt, t.Outcome, t.Failure = time.Time{}, time.Time{}, nil, nil
-		t.Only, t.Fallback = c.Device, ""
+		t.Only, t.Fallback, t.Earlier = c.Device, "", t.Attempt
 	case Uploaded:
 		if t.State != AwaitingUpload {
 			return stale("no upload is awaited")

@@ -156,6 +156,7 @@ func TestApplyGuards(t *testing.T) {
 		{"a waiting task is not retried", []Event{plain, ctl(Retry)}, ""},
 		{"nothing to retry without bytes", []Event{upload, rel(7, 0, Expired, func(v *Verdict) { v.Failure = &Failure{Class: UploadExpired} }), ctl(Retry)}, ""},
 		{"bytes came", []Event{upload, ctl(Uploaded)}, Queued},
+		{"bytes came while their wait was being ended", []Event{upload, ctl(Uploaded), rel(7, 0, Expired, func(v *Verdict) { v.Failure = &Failure{Class: UploadExpired} })}, ""},
 		{"bytes came twice", []Event{upload, ctl(Uploaded), ctl(Uploaded)}, ""},
 		{"unknown verb", []Event{plain, ctl("dance")}, ""},
 	} {

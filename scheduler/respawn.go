@@ -19,9 +19,7 @@ const (
 	minRefusedPause  = 100 * time.Millisecond // after a refusal: a place may be free elsewhere right now
 )
 
-// gaveUp begins the sentence of every verdict that ends a task. Attempts up to
-// one that carries it belong to an earlier life of the task, from before a
-// client asked for it again: they count against no budget.
+// gaveUp begins the sentence of every verdict that ends a task.
 const gaveUp = "gave up: "
 
 // view is what the fleet looks like to a task whose attempt has just failed.
@@ -177,15 +175,14 @@ func inARow(t *functions.Task, now time.Time) (all, counted int, since time.Time
 	return max(all, 1), counted, since
 }
 
-// life returns the attempts since the task was last accepted or asked for again.
+// life returns the attempts since the task was accepted or a client last asked
+// for it again.
 func life(t *functions.Task) []functions.Attempt {
-	for i := len(t.Attempts) - 1; i >= 0; i-- {
-		a := &t.Attempts[i]
-		if strings.HasPrefix(a.Then, gaveUp) || (a.Failure != nil && a.Failure.Class == functions.CanceledByUser) {
-			return t.Attempts[i+1:]
-		}
+	i := slices.IndexFunc(t.Attempts, func(a functions.Attempt) bool { return a.Number > t.Earlier })
+	if i < 0 {
+		return nil
 	}
-	return t.Attempts
+	return t.Attempts[i:]
 }
 
 // count counts the failed attempts of this life that match.

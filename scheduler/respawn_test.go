@@ -3,7 +3,6 @@ package scheduler
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -185,17 +184,87 @@ func TestFollowAlwaysEnds(t *testing.T) {
 	})
 }
 
-func TestLifeBeginsAfterAGivenUpOne(t *testing.T) {
+func TestLifeBeginsWhenAClientAsksAgain(t *testing.T) {
 	task := failed(functions.Preferred, functions.GPU, functions.GPULost, functions.ExitError, functions.ExitError)
-	task.Attempts[1].Then = gaveUp + "all is lost"
+	task.Earlier = 2
 	if got := life(task); len(got) != 1 || got[0].Number != 3 {
 		t.Errorf("life is %+v", got)
 	}
 	if av := avoid(task); !av.empty() {
 		t.Errorf("avoids %+v of an earlier life", av)
 	}
-	task.Attempts[2].Then = strings.ToUpper(gaveUp)
-	if got := len(life(task)); got != 1 {
-		t.Errorf("life has %d attempts", got)
+	task.Earlier = 3
+	if got := life(task); len(got) != 0 {
+		t.Errorf("life has attempts before its first: %+v", got)
 	}
+}
+
+// However a task ended before a client asked for it again, its first refusal
+// after that is no reason to give it up.
+func TestARetryStartsItsBudgetsAnew(t *testing.T) {
+	var (
+		expire = func(s *history) { s.rel(functions.Expired, functions.QueueExpired) }
+		cancel = func(s *history) { s.ctl(functions.Cancel) }
+	)
+	for name, end := range map[string]func(*history){"after it expired in the queue": expire, "after it was canceled in the queue": cancel} {
+		t.Run(name, func(t *testing.T) {
+			s := begin(t, now.Add(-8*time.Hour))
+			s.asg()
+			s.rel(functions.Queued, functions.Refused)
+			end(s)
+			s.at = now.Add(-time.Second)
+			s.ctl(functions.Retry)
+			s.asg()
+			refused := *s.task.Last()
+			refused.Failure = &functions.Failure{Class: functions.Refused}
+			s.task.Attempts[len(s.task.Attempts)-1] = refused
+			if v := judged(&s.task, view{}, 0); v.To != functions.Queued {
+				t.Errorf("one refusal ends it: %+v", v)
+			}
+		})
+	}
+}
+
+// history is a task and the moment of its next event, in epoch 1.
+type history struct {
+	t    *testing.T
+	task functions.Task
+	at   time.Time
+	seq  uint64
+}
+
+func begin(t *testing.T, at time.Time) *history {
+	task := functions.Task{ID: taskID(1), Function: "f", CreatedAt: at}
+	task, err := functions.Accept(functions.Event{Kind: functions.Submit, Task: task.ID, At: at, Sub: &task}, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &history{t: t, task: task, at: at, seq: 1}
+}
+
+func (h *history) apply(e functions.Event) {
+	h.t.Helper()
+	h.seq++
+	e.Task, e.At = h.task.ID, h.at
+	var err error
+	if h.task, err = h.task.Apply(e, 1, h.seq); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+func (h *history) asg() {
+	h.t.Helper()
+	h.apply(functions.Event{Kind: functions.Assign, Asg: &functions.Placement{Epoch: 1, Attempt: h.task.Attempt + 1, Node: "n", Device: functions.CPU}})
+}
+
+func (h *history) rel(to functions.State, class functions.Class) {
+	h.t.Helper()
+	h.apply(functions.Event{Kind: functions.Release, Rel: &functions.Verdict{
+		Epoch: 1, Attempt: h.task.Attempt, To: to, Failure: &functions.Failure{Class: class},
+	}})
+}
+
+func (h *history) ctl(v functions.Verb) {
+	h.t.Helper()
+	h.apply(functions.Event{Kind: functions.Control, Ctl: &functions.Request{Verb: v}})
 }
