@@ -38,8 +38,16 @@ func runEmbeddedStore(ctx context.Context, cfg Config, s secrets, created func(c
 	return embedded.Run(ctx, embedded.Config{
 		Root: filepath.Join(cfg.Data, "store"), Addr: cfg.Store.Listen,
 		AccessKey: s.StoreAccess, SecretKey: s.StoreSecret, Region: cfg.Store.Region,
-		Created: created, Ready: ready, Log: log,
+		PublicOrigin: publicURL(cfg), Created: created, Ready: ready, Log: log,
 	})
+}
+
+// publicURL is what clients call the gateway; pages from there may upload.
+func publicURL(cfg Config) string {
+	if cfg.PublicURL != "" {
+		return cfg.PublicURL
+	}
+	return "http://" + cfg.Listen
 }
 
 // storePatience is how long a start waits for an external store, which may be
