@@ -16,7 +16,7 @@ const rememberEnded = 10 * time.Minute
 // assignment is on disk and will be run, now or by the next agent. The same
 // attempt again is nil as well, and does nothing.
 //
-// A refusal is ErrThrottled (no_room, no_gpu, not_ready), ErrConflict
+// A refusal is ErrThrottled (no_room, no_gpu, not_ready, disk), ErrConflict
 // (stale_boot, stale_epoch, stale_attempt), ErrUnavailable (stopping, no_lease)
 // or ErrInvalid.
 func (n *Node) Admit(ctx context.Context, order functions.Assignment) error {
@@ -26,7 +26,7 @@ func (n *Node) Admit(ctx context.Context, order functions.Assignment) error {
 	}
 	if err := a.persist(); err != nil {
 		n.withdraw(a)
-		return functions.Unavailable("disk", "the node cannot write down the assignment").WithCause(err)
+		return functions.NewError(functions.ErrThrottled, "disk", "the node cannot write down the assignment").WithCause(err)
 	}
 	select {
 	case n.starts <- a:
@@ -79,7 +79,7 @@ func (n *Node) reserve(order functions.Assignment) (*attempt, error) {
 	// The one write under the mutex: once for each new leader, and no order of the
 	// one before may pass it.
 	if err := n.boot.sawEpoch(n.cfg.DataDir, order.Epoch); err != nil {
-		return nil, functions.Unavailable("disk", "the node cannot write down the epoch").WithCause(err)
+		return nil, functions.NewError(functions.ErrThrottled, "disk", "the node cannot write down the epoch").WithCause(err)
 	}
 	a := newAttempt(n.cfg.DataDir, record{Assignment: order})
 	if order.Device == functions.GPU {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -32,6 +34,12 @@ func TestRefusals(t *testing.T) {
 			w.fake.SetDown(true)
 			time.Sleep(10 * time.Second)
 		}, functions.ErrThrottled, "not_ready"},
+		"its disk takes nothing": {func(w *world, a *agent, as *functions.Assignment) {
+			tasks := filepath.Join(w.dir, "node", "tasks")
+			if err := errors.Join(os.RemoveAll(tasks), os.WriteFile(tasks, nil, 0o600)); err != nil {
+				w.t.Fatal(err)
+			}
+		}, functions.ErrThrottled, "disk"}, // a no, and no silence: silence is asked again for ever
 		"the agent stops": {func(w *world, a *agent, as *functions.Assignment) { a.quit() }, functions.ErrUnavailable, "stopping"},
 		"no task id":      {func(w *world, a *agent, as *functions.Assignment) { as.Task.ID = "../x" }, functions.ErrInvalid, "bad_task_id"},
 		"no attempt":      {func(w *world, a *agent, as *functions.Assignment) { as.Attempt = 0 }, functions.ErrInvalid, "bad_assignment"},
@@ -270,6 +278,30 @@ func TestFence(t *testing.T) {
 		w.log.set(func(l *memLog) { l.deaf = false })
 		w.nothingLeft()
 		wantClass(t, w.do(a, w.order(a)), "", "")
+	})
+}
+
+// A grace that began before the fence must not outlast it: the leader gives the
+// task to another node five seconds later.
+func TestAFenceEndsAGrace(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		a := w.agent(w.config())
+		as := w.order(a, "deaf")
+		as.Function.Grace = functions.Duration(time.Minute)
+		a.admit(as)
+		w.until("it runs", func() bool { return w.log.heard() > 0 })
+		w.log.set(func(l *memLog) { l.deaf = true })
+		began := time.Now()
+		time.Sleep(2 * time.Second)
+		if err := a.Kill(context.Background(), functions.Kill{Task: as.Task.ID, Attempt: 1, Why: functions.CanceledByUser}); err != nil {
+			t.Fatal(err)
+		}
+		wantClass(t, w.fin(as), functions.CanceledByUser, functions.PhaseRun)
+		if took := time.Since(began); took > 22*time.Second {
+			t.Errorf("it ran for %s after the last grant", took)
+		}
+		w.log.set(func(l *memLog) { l.deaf = false })
+		w.nothingLeft()
 	})
 }
 

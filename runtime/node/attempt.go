@@ -37,7 +37,7 @@ type attempt struct {
 	outcome *functions.Outcome // what an earlier agent wrote down; nil = none
 	devices []functions.GPUInfo
 	release func() // gives the GPUs back
-	orders  chan stopOrder
+	orders  orders
 
 	state  state // used only by the attempt's own goroutine
 	output *capture
@@ -53,7 +53,7 @@ func newAttempt(dataDir string, r record) *attempt {
 	k := key{as.Task.ID, as.Attempt}
 	a := &attempt{
 		record: r, key: k, spec: as.Function.Spec.WithDefaults().On(as.Device), folder: newFolder(dataDir, k),
-		release: func() {}, orders: make(chan stopOrder, 1), phase: functions.PhaseStage,
+		release: func() {}, orders: newOrders(), phase: functions.PhaseStage,
 	}
 	a.output = newCapture(k, a.folder.log(), a.spec)
 	return a
@@ -92,10 +92,26 @@ type stopOrder struct {
 
 func (o stopOrder) Error() string { return o.message }
 
-// stop orders the attempt to end. The first order counts.
+// orders is how those outside reach an attempt.
+type orders struct {
+	first chan stopOrder // holds one
+	kill  chan struct{}  // closed by the first order without grace, whatever came before it
+	hurry func()         // closes kill
+}
+
+func newOrders() orders {
+	kill := make(chan struct{})
+	return orders{first: make(chan stopOrder, 1), kill: kill, hurry: sync.OnceFunc(func() { close(kill) })}
+}
+
+// stop orders the attempt to end. The first order is the reason for its end; a
+// later one without grace takes what is left of the first one's.
 func (a *attempt) stop(o stopOrder) {
+	if !o.grace {
+		a.orders.hurry()
+	}
 	select {
-	case a.orders <- o:
+	case a.orders.first <- o:
 	default:
 	}
 }
@@ -107,7 +123,7 @@ func (a *attempt) obey(work context.Context) (context.Context, func()) {
 	var listener sync.WaitGroup
 	listener.Go(func() {
 		select {
-		case o := <-a.orders:
+		case o := <-a.orders.first:
 			cancel(o)
 		case <-ctx.Done():
 		}

@@ -21,7 +21,7 @@ func (n *Node) run(work context.Context, a *attempt) {
 		out = *a.outcome
 	} else {
 		out = n.execute(ctx, a)
-		if work.Err() != nil {
+		if n.left() { // what came of it is the next agent's to find out
 			return
 		}
 		n.cfg.Log.Info("attempt ended", "task", a.key.task, "attempt", a.key.attempt, "class", classOf(out))

@@ -64,14 +64,23 @@ func (n *Node) wait(ctx context.Context, a *attempt, id runtime.ID, ended bool) 
 	group.Go(func() { n.stopContainer(hold, id, grace) })
 	patience := time.NewTimer(grace + n.time.Engine)
 	defer patience.Stop()
-	select {
-	case e := <-exits:
-		return e.exit, 0, fail
-	case <-patience.C: // the engine is away: the reason stands, the remover goes on
-		n.group.Go(func() { n.remove(context.WithoutCancel(ctx), id) })
-	case <-n.leaving:
+	kill := a.orders.kill
+	for {
+		select {
+		case e := <-exits:
+			return e.exit, 0, fail
+		case <-kill: // a fence, or a newer attempt of the task, does not wait out its grace
+			kill = nil
+			if grace > 0 {
+				group.Go(func() { n.stopContainer(hold, id, 0) })
+			}
+			continue
+		case <-patience.C: // the engine is away: the reason stands, the remover goes on
+			n.group.Go(func() { n.remove(context.WithoutCancel(ctx), id) })
+		case <-n.leaving:
+		}
+		return exit, 0, fail
 	}
-	return exit, 0, fail
 }
 
 // await waits through absences of the engine. After each it takes the output from
