@@ -59,7 +59,7 @@ func (a *attempt) syncLater(logged <-chan struct{}, log *slog.Logger) {
 	select {
 	case <-logged:
 	case <-timer.C:
-		if err := a.folder.sync(); err != nil && !errors.Is(err, fs.ErrNotExist) { // logged and removed meanwhile
+		if err := errors.Join(a.folder.sync(), a.folder.syncNames()); err != nil && !errors.Is(err, fs.ErrNotExist) { // logged and removed meanwhile
 			log.Warn("outcome not synced", "task", a.key.task, "attempt", a.key.attempt, "err", err)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 
 	"github.com/spillway/spillway/functions"
@@ -23,7 +24,8 @@ type entry struct {
 	Outcome *functions.Outcome `json:"outcome,omitempty"` // how it ended; only the log does not know yet
 }
 
-// note appends a line. It outlives the agent; after sync, the machine as well.
+// note appends a line. It outlives the agent; after sync and syncNames, the
+// machine as well.
 func (f folder) note(e entry) (err error) {
 	line, err := json.Marshal(e)
 	if err != nil {
@@ -41,14 +43,18 @@ func (f folder) note(e entry) (err error) {
 	return nil
 }
 
-// sync makes every line so far outlive the machine. Its folder is not synced:
-// after a crash of the machine nothing but an outcome is of use, and the engine
-// that the machine's crash took with it gives up the rest.
+// sync brings every line so far to the disk.
 func (f folder) sync() error {
 	if err := syncPath(f.journal()); err != nil {
 		return fmt.Errorf("sync attempt.jsonl: %w", err)
 	}
 	return nil
+}
+
+// syncNames makes sure that a crash of the machine loses the file's name as little
+// as its lines. Only an outcome is worth it: no container outlives such a crash.
+func (f folder) syncNames() error {
+	return errors.Join(syncPath(string(f)), syncPath(filepath.Dir(string(f))))
 }
 
 // memory is what the lines say together. A line that was cut off is passed over:
