@@ -94,7 +94,12 @@ func (g *Gateway) sweep(ctx context.Context) error {
 			return fmt.Errorf("list awaited uploads: %w", err)
 		}
 		for _, t := range page.Tasks {
-			if _, err := g.arrived(ctx, t); err != nil && !errors.Is(err, functions.ErrConflict) {
+			_, err := g.arrived(ctx, t)
+			switch {
+			case err == nil, errors.Is(err, functions.ErrConflict): // not there, or not what was announced
+			case errors.Is(err, functions.ErrForbidden), errors.Is(err, functions.ErrInvalid), errors.Is(err, functions.ErrTooLarge):
+				g.log.Warn("upload not completed", "task", t.ID, "err", err) // and no reason to keep the others waiting
+			default:
 				return fmt.Errorf("complete upload %s: %w", t.ID, err)
 			}
 		}

@@ -215,6 +215,45 @@ func TestUpload(t *testing.T) {
 	}
 }
 
+// locked is a store that refuses to show some objects.
+type locked struct {
+	gateway.Objects
+	keys map[string]bool
+}
+
+func (l *locked) Stat(ctx context.Context, bucket, key, version string) (functions.ObjectRef, error) {
+	if l.keys[key] {
+		return functions.ObjectRef{}, functions.NewError(functions.ErrForbidden, "store_forbidden", "the store refuses")
+	}
+	return l.Objects.Stat(ctx, bucket, key, version)
+}
+
+func TestSweepPassesOverWhatItCannotRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &locked{keys: map[string]bool{}}
+		w := newWorld(t, func(c *gateway.Config) { store.Objects, c.Objects = c.Objects, store })
+		w.run = nil
+		var ids []functions.TaskID
+		for i := range 3 {
+			v := decode[taskView](t, w.do(t, "POST", "/v1/uploads", `{"function":"echo","name":"a.txt","size":0}`))
+			ids = append(ids, v.ID)
+			key := "in/" + string(v.ID) + "/a.txt"
+			w.objects["uploads/"+key] = object{nil, ""}
+			store.keys[key] = i != 1
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- w.g.Run(ctx) }()
+		time.Sleep(2 * time.Minute) // fake clock
+		synctest.Wait()
+		if got := w.get(ids[1]).State; got != functions.Queued {
+			t.Errorf("the one that can be read is %s", got)
+		}
+		stop()
+		<-done
+	})
+}
+
 func TestSweepCompletesForgottenUploads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -428,6 +429,42 @@ func TestAnAwaitedUploadStartsItsTaskOnce(t *testing.T) {
 		if got = offer(keys[0]); got.Seq != seq {
 			t.Error("a later report changed the task")
 		}
+	}
+}
+
+// locked refuses to show one object.
+type locked struct {
+	*shelf
+	key string
+}
+
+func (l locked) Stat(ctx context.Context, bucket, key, version string) (functions.ObjectRef, error) {
+	if key == l.key {
+		return functions.ObjectRef{}, functions.NewError(functions.ErrForbidden, "store_forbidden", "the store refuses")
+	}
+	return l.shelf.Stat(ctx, bucket, key, version)
+}
+
+func TestAnUploadThatCannotBeReadHoldsUpNoOther(t *testing.T) {
+	in, e, s := build(registry{fn("f")})
+	var keys []string
+	for n := range 2 {
+		id := functions.TaskID(fmt.Sprintf("019b7c7a-3f00-7000-8000-00000000000%d", n)) // made at born
+		keys = append(keys, "in/"+string(id)+"/a")
+		task := functions.Task{ID: id, Function: "f", Key: string(id), State: functions.AwaitingUpload, Inputs: []functions.Input{{
+			Name: "a", ObjectRef: functions.ObjectRef{Bucket: "uploads", Key: keys[n]},
+		}}}
+		if _, err := e.Submit(t.Context(), functions.Event{Kind: functions.Submit, Task: id, Sub: &task}); err != nil {
+			t.Fatal(err)
+		}
+		s.put("uploads", keys[n], "hello", "text/plain", born)
+	}
+	in.Objects = locked{s, keys[0]}
+	if _, err := in.Reconcile(t.Context()); !errors.Is(err, functions.ErrForbidden) {
+		t.Errorf("Reconcile = %v, and one upload cannot be read", err)
+	}
+	if all := e.all(); all[0].State != functions.AwaitingUpload || all[1].State != functions.Queued {
+		t.Errorf("the tasks are %s and %s", all[0].State, all[1].State)
 	}
 }
 

@@ -37,6 +37,7 @@ func (in *Ingest) Run(ctx context.Context) error {
 // list or start it skips, and returns the errors of.
 func (in *Ingest) Reconcile(ctx context.Context) (started int, err error) {
 	err = in.reconcileUploads(ctx)
+	var last error // of one object; the newest stands for all: there may be thousands
 	for _, place := range in.places() {
 		for ref, lerr := range in.Objects.ListSince(ctx, place.bucket, place.prefix, place.since) {
 			if errors.Is(lerr, functions.ErrNotFound) {
@@ -49,14 +50,14 @@ func (in *Ingest) Reconcile(ctx context.Context) (started int, err error) {
 			n, oerr := in.recover(ctx, ref)
 			started += n
 			if oerr != nil {
-				err = fmt.Errorf("%w", oerr) // the newest stands for all: there may be thousands
+				last = oerr
 			}
 			if ctx.Err() != nil {
 				return started, context.Cause(ctx)
 			}
 		}
 	}
-	return started, err
+	return started, errors.Join(err, last)
 }
 
 // recover offers a listed object, unless the listing itself shows that every
@@ -116,16 +117,20 @@ next:
 
 // reconcileUploads offers the uploads of tasks of the window. Their keys begin
 // with a UUIDv7, so key order is order of time and the listing starts there.
+// An upload that cannot be taken in does not keep those behind it waiting.
 func (in *Ingest) reconcileUploads(ctx context.Context) error {
 	ms := uint64(in.Now().Add(-in.Window).UnixMilli())
 	after := fmt.Sprintf("%s%08x-%04x", awaitedPrefix, ms>>16, ms&0xffff)
+	var last error
 	for ref, err := range in.Objects.List(ctx, in.Uploads, awaitedPrefix, after) {
 		if err != nil {
-			return err
+			return errors.Join(last, err)
 		}
 		if err := in.uploaded(ctx, Hint{Bucket: ref.Bucket, Key: ref.Key}); err != nil {
-			return err
+			if last = err; !lasting(err) { // the store or the log is away: for the others, too
+				return last
+			}
 		}
 	}
-	return nil
+	return last
 }

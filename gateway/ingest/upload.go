@@ -53,6 +53,9 @@ func (in *Ingest) uploaded(ctx context.Context, h Hint) error {
 		inputs[i] = functions.Input{Name: w.Name, ObjectRef: ref}
 	}
 	ct, err := in.sniff(ctx, inputs[0].ObjectRef)
+	if gone(err) {
+		return nil // deleted or replaced just now: it has a hint of its own, if it is there again
+	}
 	if err != nil {
 		return fmt.Errorf("tell the type of upload: %w", err)
 	}
