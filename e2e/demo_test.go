@@ -2,9 +2,11 @@ package e2e
 
 import (
 	"context"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -38,6 +40,50 @@ func TestDemo(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestUpKeepsServing runs what `make up` runs: after the jobs it serves on, and
+// Ctrl-C ends it cleanly.
+func TestUpKeepsServing(t *testing.T) {
+	needDocker(t)
+	exe := filepath.Join(t.TempDir(), "demo")
+	if out, err := exec.Command("go", "build", "-o", exe, "./demo").CombinedOutput(); err != nil {
+		t.Fatalf("build the demo: %v: %s", err, out)
+	}
+	demo := exec.Command(exe, "-bin", bin, "-keep")
+	demo.Dir = ".."
+	out := &logBuffer{}
+	demo.Stdout, demo.Stderr = out, out
+	if err := demo.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- demo.Wait() }()
+	t.Cleanup(func() { _ = demo.Process.Kill() })
+	eventually(t, 2*time.Minute, "it serves on", func() bool { return strings.Contains(out.tail(), "serving until Ctrl-C") })
+	url := regexp.MustCompile(`gateway  (http://\S+)`).FindStringSubmatch(out.tail())
+	if url == nil {
+		t.Fatalf("no URL in:\n%s", out.tail())
+	}
+	resp, err := http.Get(url[1] + "/readyz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		t.Errorf("GET /readyz: %s", resp.Status)
+	}
+	if err := demo.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Errorf("after Ctrl-C: %v\n%s", err, out.tail())
+		}
+	case <-time.After(time.Minute):
+		t.Error("Ctrl-C did not end it within a minute")
 	}
 }
 
