@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 
 	"github.com/spillway/spillway/functions"
@@ -139,7 +140,7 @@ func TestBuildCatalogWritesArchivesWithoutAnEngine(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, ref := range []string{"spillway/echo:latest", "spillway/thumbnail:latest"} {
-		if _, err := images.OpenArchive(filepath.Join(out, "static.tar"), ref); err != nil {
+		if _, err := openArchive(filepath.Join(out, "static.tar"), ref); err != nil {
 			t.Errorf("%s: %v", ref, err)
 		}
 	}
@@ -169,7 +170,7 @@ func TestDockerRunsAnImageMadeWithoutIt(t *testing.T) {
 		Files: []images.File{{Path: "/hello", Source: bin, Mode: 0o755}},
 	})
 	engine := images.DockerCLI{}
-	if err := engine.Load(t.Context(), func(w io.Writer) error { return images.WriteArchive(w, ref, img) }); err != nil {
+	if err := engine.Load(t.Context(), func(w io.Writer) error { return images.WriteArchives(w, map[string]v1.Image{ref: img}) }); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

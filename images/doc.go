@@ -4,7 +4,7 @@
 // static program, or on top of another image or of a layer of Debian packages
 // (package debian). The same input gives the same image, bit for bit: times are
 // fixed, owners are root, and the order of files is their order by name.
-// WriteArchive writes images as the archive that `docker load` reads.
+// WriteArchives writes images as the archive that `docker load` reads.
 //
 // BuildCatalog does all of this for the functions that Spillway ships.
 package images

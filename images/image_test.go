@@ -12,7 +12,9 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 	"pgregory.net/rapid"
 
@@ -149,13 +151,13 @@ func TestArchiveLoadsBackAndIsABaseForMore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := images.WriteArchive(f, ref, img); err != nil {
+	if err := images.WriteArchives(f, map[string]v1.Image{ref: img}); err != nil {
 		t.Fatal(err)
 	}
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
-	back, err := images.OpenArchive(file, ref)
+	back, err := openArchive(file, ref)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,12 +178,15 @@ func TestArchiveLoadsBackAndIsABaseForMore(t *testing.T) {
 	if err := validate.Image(more, validate.Fast); err != nil {
 		t.Error(err)
 	}
-	if _, err := images.OpenArchive(file, "spillway/other:latest"); !errors.Is(err, functions.ErrInvalid) {
-		t.Errorf("another name: %v, want invalid", err)
+}
+
+// openArchive reads one image of an archive.
+func openArchive(file, ref string) (v1.Image, error) {
+	tag, err := name.NewTag(ref)
+	if err != nil {
+		return nil, err
 	}
-	if _, err := images.OpenArchive(file+".gone", ""); !errors.Is(err, functions.ErrNotFound) {
-		t.Errorf("no file: %v, want not found", err)
-	}
+	return tarball.ImageFromPath(file, &tag)
 }
 
 func TestBuildRefuses(t *testing.T) {
@@ -208,7 +213,7 @@ func TestBuildRefuses(t *testing.T) {
 			}
 		})
 	}
-	if err := images.WriteArchive(io.Discard, "Bad Ref", build(t, images.Config{Files: []images.File{one}})); !errors.Is(err, functions.ErrInvalid) {
+	if err := images.WriteArchives(io.Discard, map[string]v1.Image{"Bad Ref": build(t, images.Config{Files: []images.File{one}})}); !errors.Is(err, functions.ErrInvalid) {
 		t.Errorf("archive under a bad name: %v, want invalid", err)
 	}
 }

@@ -87,18 +87,19 @@ func (s *Store) Stat(ctx context.Context, bucket, key, version string) (function
 // behind startAfter. It ends after the first error. Content types are not
 // listed.
 func (s *Store) List(ctx context.Context, bucket, prefix, startAfter string) iter.Seq2[functions.ObjectRef, error] {
-	return s.list(ctx, bucket, minio.ListObjectsOptions{Prefix: prefix, StartAfter: startAfter, Recursive: true})
-}
-
-// ListVersions gives every version of every object whose key begins with
-// prefix. Delete markers are left out. An object from before the bucket had
-// versions has the version "null".
-func (s *Store) ListVersions(ctx context.Context, bucket, prefix string) iter.Seq2[functions.ObjectRef, error] {
-	return s.list(ctx, bucket, minio.ListObjectsOptions{Prefix: prefix, Recursive: true, WithVersions: true})
+	return func(yield func(functions.ObjectRef, error) bool) {
+		for info, err := range s.infos(ctx, bucket, minio.ListObjectsOptions{Prefix: prefix, StartAfter: startAfter, Recursive: true}) {
+			if !yield(refOf(bucket, info), err) {
+				return
+			}
+		}
+	}
 }
 
 // ListSince gives every object that was stored at since or later, the store's
-// clock to the second, with all its versions where the bucket keeps them.
+// clock to the second, with all its versions where the bucket keeps them. Delete
+// markers are left out. An object from before the bucket had versions has the
+// version "null".
 func (s *Store) ListSince(ctx context.Context, bucket, prefix string, since time.Time) iter.Seq2[functions.ObjectRef, error] {
 	return func(yield func(functions.ObjectRef, error) bool) {
 		versions, err := s.Versioned(ctx, bucket)
@@ -111,16 +112,6 @@ func (s *Store) ListSince(ctx context.Context, bucket, prefix string, since time
 			if err == nil && info.LastModified.Before(since.Truncate(time.Second)) {
 				continue
 			}
-			if !yield(refOf(bucket, info), err) {
-				return
-			}
-		}
-	}
-}
-
-func (s *Store) list(ctx context.Context, bucket string, opts minio.ListObjectsOptions) iter.Seq2[functions.ObjectRef, error] {
-	return func(yield func(functions.ObjectRef, error) bool) {
-		for info, err := range s.infos(ctx, bucket, opts) {
 			if !yield(refOf(bucket, info), err) {
 				return
 			}

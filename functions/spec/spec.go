@@ -1,4 +1,4 @@
-// Package spec reads and writes the YAML form of functions.Spec, of which JSON
+// Package spec reads the YAML form of functions.Spec, of which JSON
 // is a part. It is strict, because a key that is misspelt and ignored is a limit
 // that silently does not hold: an unknown key, a key written twice and a value
 // of the wrong type are errors, and every error names the line and the key.
@@ -46,17 +46,6 @@ func Parse(text []byte) (functions.Spec, error) {
 		return functions.Spec{}, d.locate(err)
 	}
 	return s, nil
-}
-
-// Marshal writes a spec for people, in the order of the struct's fields.
-func Marshal(s functions.Spec) ([]byte, error) {
-	var b bytes.Buffer
-	enc := yaml.NewEncoder(&b)
-	enc.SetIndent(2)
-	if err := enc.Encode(s); err != nil {
-		return nil, fmt.Errorf("write spec: %w", err)
-	}
-	return b.Bytes(), nil
 }
 
 // document returns the root of the one document in text.

@@ -367,7 +367,7 @@ func versions(ctx context.Context, b *bench) error {
 		return err
 	}
 	n := 0
-	for ref, err := range b.store.ListVersions(ctx, b.bucket, "") {
+	for ref, err := range b.store.ListSince(ctx, b.bucket, "", time.Time{}) {
 		if err != nil {
 			return err
 		}
