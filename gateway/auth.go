@@ -16,6 +16,12 @@ func HashKey(key string) [sha256.Size]byte { return sha256.Sum256([]byte(key)) }
 // constant time, so that the answer's time tells nothing.
 func (g *Gateway) authorize(r *http.Request) error {
 	if g.cfg.Open {
+		// Without keys, any page in a browser on this machine could call us: only a
+		// key keeps it from sending requests whose answers it cannot read.
+		if err := new(http.CrossOriginProtection).Check(r); err != nil {
+			return functions.NewError(functions.ErrForbidden, "cross_origin", "a page of another site cannot call a gateway without keys").
+				WithHint("start the server without --no-auth, and send the key").WithCause(err)
+		}
 		return nil
 	}
 	scheme, key, _ := strings.Cut(r.Header.Get("Authorization"), " ")

@@ -426,6 +426,29 @@ func TestKeys(t *testing.T) {
 	}
 }
 
+func TestAPageOfAnotherSiteCannotCallAnOpenGateway(t *testing.T) {
+	w := newWorld(t, nil)
+	for _, c := range []struct {
+		method, path string
+		header       []string
+		want         int
+	}{
+		{"POST", "/v1/functions/echo/invoke", []string{"Sec-Fetch-Site", "cross-site"}, 403},
+		{"POST", "/v1/functions/echo/invoke", []string{"Origin", "https://elsewhere.example"}, 403},
+		{"POST", "/function/echo", []string{"Sec-Fetch-Site", "same-site"}, 403},
+		{"POST", "/v1/functions/echo/invoke", []string{"Sec-Fetch-Site", "same-origin"}, 200},
+		{"POST", "/v1/functions/echo/invoke", nil, 200},                     // no browser
+		{"GET", "/v1/tasks", []string{"Sec-Fetch-Site", "cross-site"}, 200}, // it cannot read the answer
+	} {
+		if rec := w.do(t, c.method, c.path, "", c.header...); rec.Code != c.want {
+			t.Errorf("%s %s with %q: %d, want %d", c.method, c.path, c.header, rec.Code, c.want)
+		}
+	}
+	if n := len(w.tasks); n != 2 {
+		t.Errorf("%d tasks, want 2", n)
+	}
+}
+
 func TestExplain(t *testing.T) {
 	w := newWorld(t, nil)
 	rec := w.do(t, "POST", "/v1/route:explain", `{"file_name":"a.webm","content_type":"audio/webm","device":"never"}`)

@@ -67,6 +67,7 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 }
 
 func (db *DB) open(ctx context.Context) (err error) {
+	touch(db.path)
 	if db.pool, err = sql.Open("sqlite", dsn(db.path, writerPragmas)); err != nil {
 		return fmt.Errorf("open task database: %w", err)
 	}
@@ -87,6 +88,15 @@ func (db *DB) open(ctx context.Context) (err error) {
 	db.read.SetMaxOpenConns(readers)
 	db.read.SetMaxIdleConns(readers)
 	return db.load(ctx)
+}
+
+// touch makes the file for its owner alone: events, results and keys are in it,
+// and the engine would make it for everybody. Its logs get the file's own mode.
+// When it cannot be made, the engine says why in a moment.
+func touch(path string) {
+	if f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600); err == nil {
+		f.Close()
+	}
 }
 
 // readers is how many reads run at once; each holds its own page cache.

@@ -126,6 +126,31 @@ func TestKill(t *testing.T) {
 	}
 }
 
+func TestFilesAreTheOwnersAlone(t *testing.T) {
+	dir := t.TempDir()
+	db, err := Open(t.Context(), Config{Path: filepath.Join(dir, "tasks.db")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.Apply(t.Context(), []functions.Record{{Seq: 1, Event: life(1)}}); err != nil {
+		t.Fatal(err)
+	}
+	files, err := os.ReadDir(dir)
+	if err != nil || len(files) < 2 {
+		t.Fatalf("%d files, %v", len(files), err)
+	}
+	for _, f := range files {
+		info, err := f.Info()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Mode().Perm()&0o077 != 0 {
+			t.Errorf("%s has mode %v", f.Name(), info.Mode())
+		}
+	}
+}
+
 func TestApplyKeepsLogOrder(t *testing.T) {
 	db := openTest(t, filepath.Join(t.TempDir(), "t.db"))
 	rec := func(seq uint64, index int) functions.Record {
