@@ -29,7 +29,7 @@ func translate(err error, path string) error {
 	switch e.Code() & 0xff { // the low byte is the primary code
 	case sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT:
 		return functions.Unavailable("taskdb_corrupt", "the task database %s is damaged", path).WithCause(err).
-			WithHint("stop the server, move %s and its -wal and -shm files away, and start again: it is rebuilt from the log", path)
+			WithHint("stop the server, move %s and its -wal and -shm files away, and start again: it is rebuilt from the log, if that still holds its first event; else copy the database of another server", path)
 	case sqlite3.SQLITE_FULL:
 		return functions.Unavailable("disk_full", "no room left for the task database %s", path).WithCause(err).WithHint("free some disk space")
 	case sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY:

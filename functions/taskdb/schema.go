@@ -87,7 +87,7 @@ func prepare(ctx context.Context, w *sql.Conn, path string) error {
 		return fmt.Errorf("read schema version: %w", translate(err, path))
 	case have > schemaVersion:
 		return functions.NewError(functions.ErrInvalid, "taskdb_newer", "%s was written by a newer Spillway (schema %d, this one reads %d)", path, have, schemaVersion).
-			WithHint("run that version, or move the file away: it is rebuilt from the log")
+			WithHint("run that version, or move the file away: it is rebuilt from the log, if that still holds its first event")
 	}
 	return nil
 }
