@@ -74,7 +74,7 @@ func runServer(ctx context.Context, cfg Config, withNode bool, out, errOut io.Wr
 		return fmt.Errorf("open the gateway's port: %w", err)
 	}
 	defer ln.Close()
-	closeEngine := func() {}
+	var closeEngine func()
 	if s.engine, closeEngine, err = openEngine(ctx, cfg, s.secrets, log); err != nil {
 		return err
 	}
