@@ -7,6 +7,7 @@ set -euo pipefail
 say() { printf 'setup: %s\n' "$*" >&2; }
 
 apt_ready=
+log=${DOCKERD_LOG:-/var/log/dockerd.log}
 install() {
 	if ! command -v apt-get >/dev/null || [ "$(id -u)" != 0 ]; then
 		say "missing: $*. Install it, or run this as root on Debian or Ubuntu."
@@ -40,22 +41,19 @@ if ! docker info >/dev/null 2>&1; then
 		if [ -d /run/systemd/system ]; then
 			systemctl start docker
 		elif [ "$(id -u)" = 0 ]; then
-			nohup dockerd >/var/log/dockerd.log 2>&1 &
+			nohup dockerd >"$log" 2>&1 &
 		fi
 		for _ in $(seq 100); do
 			docker info >/dev/null 2>&1 && break
 			sleep 0.3
 		done
-		docker info >/dev/null || { say "the Docker Engine does not start; see /var/log/dockerd.log"; exit 1; }
+		docker info >/dev/null || { say "the Docker Engine does not start; see $log"; exit 1; }
 	fi
 fi
 
 if [ "${1:-}" = test ]; then
 	need gcc gcc # the race detector needs cgo
 	[ -e /usr/include/stdio.h ] || install libc6-dev
-	need ffmpeg ffmpeg
-	need pdftotext poppler-utils
 	need mkfs.ext4 e2fsprogs
-	need ip iproute2
 	need busybox busybox-static
 fi
