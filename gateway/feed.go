@@ -104,13 +104,19 @@ func (f *Feed) send(id functions.TaskID, u Update) {
 
 // latest returns the newest progress of a task's current attempt.
 func (f *Feed) latest(t *functions.Task) *functions.Progress {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	r, ok := f.progress[t.ID]
-	if !ok || t.State != functions.Assigned || r.Attempt != t.Attempt {
+	p, ok := f.Newest(t.ID)
+	if !ok || t.State != functions.Assigned || p.Attempt != t.Attempt {
 		return nil
 	}
-	return &r.Progress
+	return &p
+}
+
+// Newest returns the newest report on a task, whichever attempt it is of.
+func (f *Feed) Newest(id functions.TaskID) (functions.Progress, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	r, ok := f.progress[id]
+	return r.Progress, ok
 }
 
 // Subscribe returns the updates of one task from now on. The channel is closed

@@ -41,7 +41,6 @@ type server struct {
 	store     *objects.Store    // client of the object store, 1
 	scheduler *scheduler.Scheduler
 	ingest    *ingest.Ingest
-	progress  *progress
 	gateway   *gateway.Gateway
 	node      *node.Node // nil on a server without a node
 }
@@ -62,7 +61,7 @@ func runServer(ctx context.Context, cfg Config, withNode bool, out, errOut io.Wr
 		return err
 	}
 	defer release()
-	s := &server{cfg: cfg, log: log, progress: newProgress()}
+	s := &server{cfg: cfg, log: log}
 	if s.secrets, err = loadSecrets(cfg.Data); err != nil {
 		return err
 	}
@@ -110,7 +109,7 @@ func (s *server) build(ctx context.Context, withNode bool) (err error) {
 	})
 	read := reader{s.tasks, s.engine}
 	old := seed.New(seed.Config{
-		Door: door, Functions: s.functions, Tasks: read, Progress: s.progress, Nodes: s.scheduler, Control: s.engine, Log: s.log,
+		Door: door, Functions: s.functions, Tasks: read, Progress: reports{s}, Nodes: s.scheduler, Control: s.engine, Log: s.log,
 	})
 	token := s.cfg.Store.WebhookToken
 	if token == "" {
@@ -166,10 +165,10 @@ func (s *server) run(ctx context.Context, ln net.Listener, out io.Writer) error 
 	}
 	work.Go(func() error { return s.functions.Run(ctx) })
 	work.Go(func() error {
-		return project(ctx, s.engine, s.tasks, s.progress.publish, s.gateway.Feed.Publish, s.scheduler.Notify)
+		return project(ctx, s.engine, s.tasks, s.gateway.Feed.Publish, s.scheduler.Notify)
 	})
 	work.Go(func() error { return s.engine.ServeHeartbeats(ctx, s.scheduler.Heartbeat) })
-	work.Go(func() error { return s.engine.SubscribeProgress(ctx, s.hearProgress) })
+	work.Go(func() error { return s.engine.SubscribeProgress(ctx, s.gateway.Feed.Progress) })
 	work.Go(func() error { return s.engine.Lead(ctx, s.cfg.Node.ID, s.tasks, s.scheduler.Lead) })
 	work.Go(func() error { return s.gateway.Run(ctx) })
 	if s.node != nil {
@@ -258,10 +257,13 @@ func (s *server) nodeReady(context.Context) error {
 	return functions.Unavailable("no_node", "no node is alive and ready")
 }
 
-// hearProgress hands live reports to those who show them.
-func (s *server) hearProgress(p functions.Progress) {
-	s.gateway.Feed.Progress(p)
-	s.progress.report(p)
+// reports lets the older API, which is built before the gateway that mounts it,
+// read the gateway's live reports.
+type reports struct{ s *server }
+
+// Progress returns the newest report on a task.
+func (r reports) Progress(id functions.TaskID) (functions.Progress, bool) {
+	return r.s.gateway.Feed.Newest(id)
 }
 
 // hooks mounts what stores call; the handlers check their callers themselves.
