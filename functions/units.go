@@ -20,6 +20,12 @@ const (
 	TiB
 )
 
+// binaryUnits are those that sizes are written in, largest first.
+var binaryUnits = []struct {
+	suffix string
+	size   Bytes
+}{{"TiB", TiB}, {"GiB", GiB}, {"MiB", MiB}, {"KiB", KiB}}
+
 var byteUnits = []struct {
 	suffix string
 	size   Bytes
@@ -49,10 +55,7 @@ func ParseBytes(s string) (Bytes, error) {
 
 // String writes b with the largest binary unit that keeps it readable.
 func (b Bytes) String() string {
-	for _, u := range []struct {
-		suffix string
-		size   Bytes
-	}{{"TiB", TiB}, {"GiB", GiB}, {"MiB", MiB}, {"KiB", KiB}} {
+	for _, u := range binaryUnits {
 		if b >= u.size && b%u.size == 0 {
 			return fmt.Sprintf("%d%s", b/u.size, u.suffix)
 		}
@@ -65,10 +68,7 @@ func (b Bytes) String() string {
 
 // MarshalText implements encoding.TextMarshaler with full precision.
 func (b Bytes) MarshalText() ([]byte, error) {
-	for _, u := range []struct {
-		suffix string
-		size   Bytes
-	}{{"TiB", TiB}, {"GiB", GiB}, {"MiB", MiB}, {"KiB", KiB}} {
+	for _, u := range binaryUnits {
 		if b >= u.size && b%u.size == 0 {
 			return fmt.Appendf(nil, "%d%s", b/u.size, u.suffix), nil
 		}
