@@ -70,15 +70,26 @@ const (
 	Cancel   Verb = "cancel"
 	Retry    Verb = "retry"    // run an ended task again, keeping its id
 	Uploaded Verb = "uploaded" // the awaited object is there
+	Purge    Verb = "purge"    // stored files of an ended task are given up, and will be deleted
 )
 
-// Request is a client's wish.
+// Stored is a kind of stored file that a task leaves behind.
+type Stored string
+
+const (
+	StoredInputs  Stored = "inputs"
+	StoredOutputs Stored = "outputs"
+	StoredLogs    Stored = "logs"
+)
+
+// Request is a client's wish, or the retention's.
 type Request struct {
-	Verb   Verb    `json:"v"`
-	By     string  `json:"by,omitempty"`    // who asked, for people
-	Device Device  `json:"d,omitempty"`     // Retry: on this device only
-	Inputs []Input `json:"in,omitempty"`    // Uploaded: what arrived
-	Route  *Route  `json:"route,omitempty"` // Uploaded: the decision, now that the bytes are known
+	Verb   Verb     `json:"v"`
+	By     string   `json:"by,omitempty"`    // who asked, for people
+	Device Device   `json:"d,omitempty"`     // Retry: on this device only
+	Inputs []Input  `json:"in,omitempty"`    // Uploaded: what arrived
+	Route  *Route   `json:"route,omitempty"` // Uploaded: the decision, now that the bytes are known
+	Stored []Stored `json:"st,omitempty"`    // Purge: which files
 }
 
 // Leader announces a new leader; the sequence of this event is its epoch.

@@ -10,6 +10,7 @@ type NodeInfo struct {
 	Driver   string            `json:"driver"`           // docker, fake
 	Engine   string            `json:"engine,omitempty"` // what the driver found, for people
 	Labels   map[string]string `json:"labels,omitempty"`
+	Shares   []string          `json:"shares,omitempty"` // names of shared folders that it has mounted
 	Capacity Resources         `json:"capacity"`
 	GPUs     []GPUInfo         `json:"gpus,omitempty"`
 	Ready    bool              `json:"ready"`            // takes new tasks
@@ -116,6 +117,7 @@ const (
 	WaitTurn        WaitCode = "turn"        // others go first
 	WaitNoLeader    WaitCode = "no_leader"   // no scheduler leads
 	WaitFunction    WaitCode = "no_function" // the version is not known here yet
+	WaitShare       WaitCode = "no_share"    // no ready node has the shared folder that an input is in
 )
 
 // NodeStatus is a node as the servers see it.

@@ -9,8 +9,8 @@ import (
 
 // ObjectRef names one stored object, and what is known of its content.
 type ObjectRef struct {
-	Bucket      string `json:"bucket"`
-	Key         string `json:"key"`
+	Bucket      string `json:"bucket,omitempty"`
+	Key         string `json:"key,omitempty"`
 	VersionID   string `json:"version_id,omitempty"`
 	ETag        string `json:"etag,omitempty"`
 	Size        int64  `json:"size"`
@@ -18,11 +18,18 @@ type ObjectRef struct {
 	SHA256      string `json:"sha256,omitempty"` // hex; empty = not known
 }
 
-// Input is a file that is staged for the container as in/Name.
+// Input is a file that is staged for the container as in/Name. It is the object,
+// unless File or URL says where else the content is; then bucket and key are
+// empty, and size and type are what was seen when the task was accepted.
 type Input struct {
 	Name string `json:"name"`
 	ObjectRef
+	File string `json:"file,omitempty"` // SHARE/path in a folder that nodes have mounted
+	URL  string `json:"url,omitempty"`  // http or https, fetched by the node
 }
+
+// UnknownSize is the size of a file whose sender could not tell it beforehand.
+const UnknownSize = -1
 
 // Output is a file that a successful attempt left.
 type Output struct {

@@ -67,6 +67,12 @@ type Task struct {
 	EventRef *ObjectRef      `json:"event_ref,omitempty"` // the same when over InlineLimit
 	Inputs   []Input         `json:"inputs,omitempty"`
 	Params   json.RawMessage `json:"params,omitempty"`
+	Upload   *Multipart      `json:"upload,omitempty"` // when the awaited file comes in parts
+
+	// Parent is the task whose output this one works on, and Depth how many such
+	// tasks stand in line before it: what bounds functions that feed each other.
+	Parent TaskID `json:"parent,omitempty"`
+	Depth  int    `json:"depth,omitempty"`
 
 	Source   string          `json:"source"`              // http, upload, seed, s3, cli
 	Key      string          `json:"key,omitempty"`       // idempotency key, unique per function
@@ -88,7 +94,17 @@ type Task struct {
 
 	Outcome *Outcome `json:"outcome,omitempty"` // of the attempt that ended the task
 	Failure *Failure `json:"failure,omitempty"` // when it did not succeed
-	Seq     uint64   `json:"seq"`               // of the last event that changed it
+	Purged  Purged   `json:"purged,omitzero"`
+	Seq     uint64   `json:"seq"` // of the last event that changed it
+}
+
+// Purged says since when a task's stored files are given up to be deleted. From
+// that moment nothing may count on them: a task whose inputs are purged cannot
+// be retried.
+type Purged struct {
+	Inputs  time.Time `json:"inputs,omitzero"`
+	Outputs time.Time `json:"outputs,omitzero"` // results and output files
+	Logs    time.Time `json:"logs,omitzero"`
 }
 
 // Attempt is one try of a task.
@@ -172,10 +188,10 @@ func (t Task) Apply(e Event, epoch, seq uint64) (Task, error) {
 	if err != nil {
 		return t, err
 	}
-	if !CanMove(from, t.State) {
+	if moved := e.Kind != Control || e.Ctl.Verb != Purge; moved && !CanMove(from, t.State) {
 		return t, stale(fmt.Sprintf("%s to %s is not a move", from, t.State))
 	}
-	if t.State.Final() {
+	if t.State.Final() && !from.Final() {
 		t.FinishedAt = e.At
 	}
 	t.Seq = seq
@@ -297,6 +313,9 @@ func (t *Task) control(e Event) error {
 		if t.Failure != nil && t.Failure.Class == UploadExpired {
 			return stale("its upload never came")
 		}
+		if !t.Purged.Inputs.IsZero() {
+			return stale("its inputs are deleted")
+		}
 		t.State, t.QueuedAt = Queued, e.At
 		t.NotBefore, t.FinishedAt, t.Outcome, t.Failure = time.Time{}, time.Time{}, nil, nil
 		t.Only, t.Fallback, t.Earlier = c.Device, "", t.Attempt
@@ -309,8 +328,27 @@ func (t *Task) control(e Event) error {
 		if c.Route != nil {
 			t.Route = *c.Route
 		}
+	case Purge:
+		return t.purge(c.Stored, e.At)
 	default:
 		return stale("unknown verb")
+	}
+	return nil
+}
+
+func (t *Task) purge(what []Stored, at time.Time) error {
+	if !t.State.Final() {
+		return stale("a task that has not ended needs its files")
+	}
+	fresh := false
+	for _, w := range what {
+		mark := map[Stored]*time.Time{StoredInputs: &t.Purged.Inputs, StoredOutputs: &t.Purged.Outputs, StoredLogs: &t.Purged.Logs}[w]
+		if mark != nil && mark.IsZero() {
+			*mark, fresh = at, true
+		}
+	}
+	if !fresh {
+		return stale("purged already")
 	}
 	return nil
 }

@@ -261,3 +261,57 @@ func TestAttemptsAreBounded(t *testing.T) {
 		t.Errorf("attempt %d, %d kept, %v", task.Attempt, len(task.Attempts), err)
 	}
 }
+
+// TestPurge: files are given up only when the task has ended, once each, and a
+// task without its inputs cannot run again.
+func TestPurge(t *testing.T) {
+	purge := func(at time.Time, what ...Stored) Event {
+		return Event{Kind: Control, Task: id1, At: at, Ctl: &Request{Verb: Purge, Stored: what}}
+	}
+	task, err := Accept(subEvent(nil), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := task.Apply(purge(now, StoredInputs), 0, 2); !errors.Is(err, ErrStale) {
+		t.Errorf("a queued task was purged: %v", err)
+	}
+	task, err = task.Apply(Event{Kind: Control, Task: id1, At: now, Ctl: &Request{Verb: Cancel}}, 0, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended, late := task.FinishedAt, now.Add(time.Hour)
+	logs, err := task.Apply(purge(late, StoredLogs), 0, 3)
+	if err != nil || !logs.Purged.Logs.Equal(late) || !logs.Purged.Inputs.IsZero() || logs.State != Canceled || !logs.FinishedAt.Equal(ended) {
+		t.Errorf("got %+v, %v", logs, err)
+	}
+	retry := Event{Kind: Control, Task: id1, At: late, Ctl: &Request{Verb: Retry}}
+	if again, err := logs.Apply(retry, 0, 4); err != nil || again.State != Queued {
+		t.Errorf("a task without its old log cannot be retried: %v", err)
+	}
+	if _, err := logs.Apply(purge(late, StoredLogs), 0, 4); !errors.Is(err, ErrStale) {
+		t.Errorf("purged twice: %v", err)
+	}
+	if _, err := logs.Apply(purge(late, "everything"), 0, 4); !errors.Is(err, ErrStale) {
+		t.Errorf("an unknown kind was purged: %v", err)
+	}
+	gone, err := logs.Apply(purge(late, StoredInputs, StoredOutputs), 0, 4)
+	if err != nil || gone.Purged.Inputs.IsZero() || gone.Purged.Outputs.IsZero() {
+		t.Errorf("got %+v, %v", gone.Purged, err)
+	}
+	if _, err := gone.Apply(retry, 0, 5); !errors.Is(err, ErrStale) {
+		t.Errorf("a task without inputs was retried: %v", err)
+	}
+}
+
+func TestMultipartLengths(t *testing.T) {
+	m := Multipart{PartSize: 10}
+	for _, c := range []struct {
+		size  int64
+		parts int
+		last  int64
+	}{{1, 1, 1}, {10, 1, 10}, {11, 2, 1}, {95, 10, 5}} {
+		if got := m.Parts(c.size); got != c.parts || m.Length(c.size, got) != c.last || m.Length(c.size, got+1) != 0 || m.Length(c.size, 0) != 0 {
+			t.Errorf("%d bytes: %d parts, last of %d", c.size, got, m.Length(c.size, got))
+		}
+	}
+}

@@ -2,8 +2,6 @@ package objects
 
 import (
 	"context"
-	"encoding/base64"
-	"encoding/hex"
 	"mime"
 	"net/http"
 	"net/url"
@@ -35,11 +33,11 @@ func (s *Store) PresignPut(ctx context.Context, ref functions.ObjectRef, ttl tim
 		"If-None-Match":  "*",
 	}
 	if ref.SHA256 != "" {
-		sum, err := hex.DecodeString(ref.SHA256)
-		if err != nil || len(sum) != 32 {
-			return functions.PresignedRequest{}, functions.Invalid("bad_sha256", "%.80q is not a SHA-256 in hex", ref.SHA256).WithField("sha256")
+		sum, err := base64SHA256(ref.SHA256)
+		if err != nil {
+			return functions.PresignedRequest{}, err
 		}
-		headers["X-Amz-Checksum-Sha256"] = base64.StdEncoding.EncodeToString(sum)
+		headers["X-Amz-Checksum-Sha256"] = sum
 	}
 	return s.presign(ctx, http.MethodPut, ref, ttl, nil, headers)
 }
