@@ -9,11 +9,16 @@ import (
 	"time"
 
 	"github.com/spillway/spillway/functions"
+	"github.com/spillway/spillway/runtime"
+	"golang.org/x/sync/errgroup"
 )
 
 // mostEvent bounds an event that is an object: it is held in memory and fed to
 // the container's standard input.
 const mostEvent = 16 * functions.MiB
+
+// stagings is how many inputs of one attempt come at the same time.
+const stagings = 4
 
 // stage makes the attempt's folder as the container will see it, and returns the
 // event for its standard input.
@@ -47,10 +52,8 @@ func (n *Node) stage(ctx context.Context, a *attempt) ([]byte, *functions.Failur
 	if len(event) == 0 {
 		event = []byte("{}")
 	}
-	for _, in := range t.Inputs {
-		if f := n.fetch(ctx, in.ObjectRef, "input "+in.Name, a.folder.path("in", in.Name)); f != nil {
-			return nil, f
-		}
+	if f := n.bringAll(ctx, a); f != nil {
+		return nil, f
 	}
 	envelope, err := json.Marshal(envelopeOf(a.Assignment, event))
 	if err != nil {
@@ -60,6 +63,55 @@ func (n *Node) stage(ctx context.Context, a *attempt) ([]byte, *functions.Failur
 		return nil, diskFailure("write event.json", err)
 	}
 	return event, nil
+}
+
+// bringAll brings every input, several at a time. One that fails ends the others,
+// and of those that had failed until then the first in the task's order counts.
+func (n *Node) bringAll(ctx context.Context, a *attempt) *functions.Failure {
+	inputs := a.Assignment.Task.Inputs
+	binds, fails := make([]*runtime.Mount, len(inputs)), make([]*functions.Failure, len(inputs))
+	group, together := errgroup.WithContext(ctx)
+	group.SetLimit(stagings)
+	for i, in := range inputs {
+		group.Go(func() error {
+			if together.Err() != nil {
+				return nil
+			}
+			bind, f := n.bring(together, a, in)
+			if f != nil && together.Err() == nil { // else it failed because another had
+				fails[i] = f
+				return errors.New(f.Message)
+			}
+			binds[i] = bind
+			return nil
+		})
+	}
+	_ = group.Wait() // the failures say more
+	for _, f := range fails {
+		if f != nil {
+			return f
+		}
+	}
+	if ctx.Err() != nil {
+		return &functions.Failure{Class: functions.Infra, Message: "stage the inputs: " + context.Cause(ctx).Error()}
+	}
+	a.binds = nil
+	for _, b := range binds {
+		if b != nil {
+			a.binds = append(a.binds, *b)
+		}
+	}
+	return nil
+}
+
+// bring makes one input a file of the folder in/. What cannot be a file there is
+// mounted over an empty one: bring then returns the mount, which is read-only.
+func (n *Node) bring(ctx context.Context, a *attempt, in functions.Input) (*runtime.Mount, *functions.Failure) {
+	return nil, n.bringObject(ctx, in, a.folder.path("in", in.Name))
+}
+
+func (n *Node) bringObject(ctx context.Context, in functions.Input, file string) *functions.Failure {
+	return n.fetch(ctx, in.ObjectRef, "input "+in.Name, file)
 }
 
 // fetch brings one object to a file that only its owner could write, and nobody does.
