@@ -30,6 +30,8 @@ type outbox struct {
 	sidecar string // absolute; empty when xattrs hold the attributes
 	created func(ctx context.Context, bucket, key, etag, versionID string) error
 	log     *slog.Logger
+
+	completing turns
 }
 
 func (o *outbox) PutObject(ctx context.Context, in s3response.PutObjectInput) (s3response.PutObjectOutput, error) {
@@ -44,14 +46,6 @@ func (o *outbox) PutObject(ctx context.Context, in s3response.PutObjectInput) (s
 func (o *outbox) UploadPart(ctx context.Context, in *s3.UploadPartInput) (*s3.UploadPartOutput, error) {
 	in.Body = whole(in.Body, in.ContentLength)
 	return o.Backend.UploadPart(ctx, in)
-}
-
-func (o *outbox) CompleteMultipartUpload(ctx context.Context, in *s3.CompleteMultipartUploadInput) (s3response.CompleteMultipartUploadResult, string, error) {
-	out, version, err := o.Backend.CompleteMultipartUpload(ctx, in)
-	if err != nil {
-		return out, version, err
-	}
-	return out, version, o.commit(ctx, in.Bucket, in.Key, deref(out.ETag), version)
 }
 
 func (o *outbox) CopyObject(ctx context.Context, in s3response.CopyObjectInput) (s3response.CopyObjectOutput, error) {

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
@@ -108,11 +109,27 @@ func rows() []namedCheck {
 		{"signed PUT refuses size, type, checksum, key and age", signedPutRefused},
 		{"signed PUT that is cut stores nothing", signedPutCut},
 		{"signed PUT has one winner of sixteen", signedPutRace},
+		{"an upload in parts: any order, listed, completed", parts},
+		{"signed parts refuse size, number, upload, key and checksum", partsRefused},
+		{"completing has one end: done, conflict, not found or invalid", completeEnds},
+		{"completing has one winner of sixteen", completeRace},
+		{"parts are listed over more than one page", manyParts},
+		{"a form takes what was signed, its fields in any order", postForm},
+		{"a form refuses size, key, type, signature and age", postRefused},
 		{"signed GET names the download and its type", signedGet},
 		{"a verified SHA-256 is in Stat", statChecksum},
 		{"the AWS client: default checksums, parts, copy", awsClient},
 		{"a browser's preflight is answered", preflight},
 		{RowNotifications, notifications},
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 
