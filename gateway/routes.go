@@ -51,6 +51,8 @@ func (g *Gateway) native() []route {
 
 		{"POST", "/v1/uploads", g.createUpload, false},
 		{"GET", "/v1/uploads/{id}", g.getUpload, false},
+		{"DELETE", "/v1/uploads/{id}", g.deleteUpload, false},
+		{"POST", "/v1/uploads/{id}/parts", g.signParts, false},
 		{"POST", "/v1/uploads/{id}/complete", g.completeUpload, false},
 
 		{"GET", "/v1/nodes", g.listNodes, false},

@@ -104,7 +104,7 @@ func (s *server) build(ctx context.Context, withNode bool) (err error) {
 	}
 	door := intake.New(intake.Config{Log: s.engine, Functions: s.functions, Tasks: s.tasks, Queue: s.scheduler, Objects: s.store})
 	s.ingest = ingest.New(ingest.Config{
-		Functions: s.functions, Objects: s.store, Door: door, Tasks: s.tasks, Log: s.engine,
+		Functions: s.functions, Objects: s.store, Door: door, Tasks: s.tasks,
 		Region: s.cfg.Store.Region, Every: s.cfg.Reconcile, Logger: s.log,
 	})
 	read := reader{s.tasks, s.engine}
@@ -170,7 +170,6 @@ func (s *server) run(ctx context.Context, ln net.Listener, out io.Writer) error 
 	work.Go(func() error { return s.engine.ServeHeartbeats(ctx, s.scheduler.Heartbeat) })
 	work.Go(func() error { return s.engine.SubscribeProgress(ctx, s.gateway.Feed.Progress) })
 	work.Go(func() error { return s.engine.Lead(ctx, s.cfg.Node.ID, s.tasks, s.scheduler.Lead) })
-	work.Go(func() error { return s.gateway.Run(ctx) })
 	if s.node != nil {
 		work.Go(func() error { return s.node.Run(ctx) })
 		work.Go(func() error { return s.engine.ServeNode(ctx, functions.NodeID(s.cfg.Node.ID), s.node) })
@@ -192,6 +191,7 @@ func (s *server) run(ctx context.Context, ln net.Listener, out io.Writer) error 
 			return err
 		}
 		work.Go(func() error { return s.ingest.Run(ctx) })
+		work.Go(func() error { return s.gateway.Run(ctx) })
 		return serve(ctx, ln, s.gateway, 10*time.Second, s.log)
 	})
 	err := work.Wait()

@@ -15,5 +15,6 @@
 // the triggered buckets at start and every minute, and offers what has no task.
 //
 // An object in the uploads bucket under in/<task id>/ is not a trigger's but the
-// file that this task waits for: Offer then reports it to the task.
+// file that this task waits for: Offer then tells the door that it arrived. Those
+// whose hint was lost are found by the gateway's sweep of awaiting tasks.
 package ingest

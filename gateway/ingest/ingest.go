@@ -22,13 +22,14 @@ type Functions interface {
 type Objects interface {
 	Stat(ctx context.Context, bucket, key, version string) (functions.ObjectRef, error)
 	GetRange(ctx context.Context, ref functions.ObjectRef, off, length int64) (io.ReadCloser, error)
-	List(ctx context.Context, bucket, prefix, startAfter string) iter.Seq2[functions.ObjectRef, error]
 	ListSince(ctx context.Context, bucket, prefix string, since time.Time) iter.Seq2[functions.ObjectRef, error]
 }
 
 // Door accepts tasks; a key that it knows returns the task that it started.
+// Arrived starts one whose awaited file is there.
 type Door interface {
 	Accept(ctx context.Context, call intake.Call) (intake.Ticket, error)
+	Arrived(ctx context.Context, t functions.Task, by string) (functions.Task, error)
 }
 
 // Tasks is what is known of tasks. It may lag behind the log.
@@ -37,18 +38,12 @@ type Tasks interface {
 	ByKey(ctx context.Context, fn functions.Name, key string) (functions.TaskID, bool, error)
 }
 
-// Log takes the event that an awaited upload is there.
-type Log interface {
-	Append(ctx context.Context, msgID string, events ...functions.Event) (seq uint64, err error)
-}
-
 // Config is what an Ingest works with.
 type Config struct {
 	Functions Functions
 	Objects   Objects
 	Door      Door
 	Tasks     Tasks
-	Log       Log
 
 	Uploads string // bucket of awaited uploads; empty = "uploads"
 	Results string // bucket whose objects never start anything; empty = "results"

@@ -3,16 +3,15 @@ package ingest
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"time"
 
 	"github.com/spillway/spillway/functions"
 )
 
-// Run lists every triggered prefix now and at every interval, and the recent
-// uploads, and offers what has no task yet. It returns nil when ctx ends. A
-// listing that fails is logged and tried again at the next interval.
+// Run lists every triggered prefix now and at every interval, and offers what
+// has no task yet. It returns nil when ctx ends. A listing that fails is logged
+// and tried again at the next interval.
 func (in *Ingest) Run(ctx context.Context) error {
 	tick := time.NewTicker(in.Every)
 	defer tick.Stop()
@@ -36,7 +35,6 @@ func (in *Ingest) Run(ctx context.Context) error {
 // Reconcile lists once and returns how many tasks it started. What it cannot
 // list or start it skips, and returns the errors of.
 func (in *Ingest) Reconcile(ctx context.Context) (started int, err error) {
-	err = in.reconcileUploads(ctx)
 	var last error // of one object; the newest stands for all: there may be thousands
 	for _, place := range in.places() {
 		for ref, lerr := range in.Objects.ListSince(ctx, place.bucket, place.prefix, place.since) {
@@ -113,24 +111,4 @@ next:
 		kept = append(kept, p)
 	}
 	return kept
-}
-
-// reconcileUploads offers the uploads of tasks of the window. Their keys begin
-// with a UUIDv7, so key order is order of time and the listing starts there.
-// An upload that cannot be taken in does not keep those behind it waiting.
-func (in *Ingest) reconcileUploads(ctx context.Context) error {
-	ms := uint64(in.Now().Add(-in.Window).UnixMilli())
-	after := fmt.Sprintf("%s%08x-%04x", awaitedPrefix, ms>>16, ms&0xffff)
-	var last error
-	for ref, err := range in.Objects.List(ctx, in.Uploads, awaitedPrefix, after) {
-		if err != nil {
-			return errors.Join(last, err)
-		}
-		if err := in.uploaded(ctx, Hint{Bucket: ref.Bucket, Key: ref.Key}); err != nil {
-			if last = err; !lasting(err) { // the store or the log is away: for the others, too
-				return last
-			}
-		}
-	}
-	return last
 }

@@ -57,7 +57,9 @@ func (d *desk) ByKey(_ context.Context, _ functions.Name, key string) (functions
 	return "", d.keys[key] > 0, nil
 }
 
-func (d *desk) Append(context.Context, string, ...functions.Event) (uint64, error) { return 0, nil }
+func (d *desk) Arrived(_ context.Context, t functions.Task, _ string) (functions.Task, error) {
+	return t, nil
+}
 
 func (d *desk) started() int {
 	d.mu.Lock()
@@ -66,7 +68,7 @@ func (d *desk) started() int {
 }
 
 func (d *desk) ingest(st *objects.Store) *ingest.Ingest {
-	return ingest.New(ingest.Config{Functions: d, Objects: st, Door: d, Tasks: d, Log: d})
+	return ingest.New(ingest.Config{Functions: d, Objects: st, Door: d, Tasks: d})
 }
 
 func put(t *testing.T, st *objects.Store, bucket, key string) {

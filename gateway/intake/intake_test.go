@@ -22,6 +22,8 @@ type world struct {
 	tasks   map[functions.TaskID]functions.Task
 	keys    map[string]functions.TaskID
 	objects map[string][]byte
+	sent    map[string]uint64 // sequences by message id
+	looked  func()            // runs after an object was looked at
 	queued  int
 	seq     uint64
 	before  func() // runs in the middle of a submit
@@ -31,7 +33,7 @@ type world struct {
 func newWorld(spec functions.Spec) (*world, *intake.Door) {
 	spec.Name, spec.Image = "f", "i"
 	w := &world{fn: functions.Function{Spec: spec.WithDefaults(), Version: 3}, tasks: map[functions.TaskID]functions.Task{},
-		keys: map[string]functions.TaskID{}, objects: map[string][]byte{}}
+		keys: map[string]functions.TaskID{}, objects: map[string][]byte{}, sent: map[string]uint64{}}
 	return w, intake.New(intake.Config{Log: w, Functions: w, Tasks: w, Queue: w, Objects: w})
 }
 
@@ -53,6 +55,22 @@ func (w *world) Submit(_ context.Context, e functions.Event) (uint64, error) {
 		if t.Key != "" {
 			w.keys[t.Key] = t.ID
 		}
+	}
+	return w.seq, nil
+}
+
+func (w *world) Append(_ context.Context, msgID string, events ...functions.Event) (uint64, error) {
+	if w.err != nil {
+		return 0, w.err
+	}
+	if seq, twice := w.sent[msgID]; twice {
+		return seq, nil
+	}
+	w.seq++
+	w.sent[msgID] = w.seq
+	e := events[0]
+	if t, err := w.tasks[e.Task].Apply(e, 0, w.seq); err == nil {
+		w.tasks[e.Task] = t
 	}
 	return w.seq, nil
 }
@@ -100,6 +118,36 @@ func (w *world) Put(_ context.Context, bucket, key string, r io.Reader, size int
 	}
 	w.objects[bucket+"/"+key] = b
 	return functions.ObjectRef{Bucket: bucket, Key: key, Size: int64(len(b)), ContentType: kind}, nil
+}
+
+func (w *world) Stat(_ context.Context, bucket, key, _ string) (functions.ObjectRef, error) {
+	b, ok := w.objects[bucket+"/"+key]
+	if !ok {
+		return functions.ObjectRef{}, functions.NotFound("object_not_found", "no %s", key)
+	}
+	if w.looked != nil {
+		defer w.looked()
+	}
+	return functions.ObjectRef{Bucket: bucket, Key: key, Size: int64(len(b)), ETag: string(b), ContentType: "text/plain"}, nil
+}
+
+func (w *world) GetRange(_ context.Context, ref functions.ObjectRef, off, length int64) (io.ReadCloser, error) {
+	b, ok := w.objects[ref.Bucket+"/"+ref.Key]
+	switch {
+	case !ok:
+		return nil, functions.NotFound("object_not_found", "no %s", ref.Key)
+	case string(b) != ref.ETag:
+		return nil, functions.Conflict("object_changed", "replaced")
+	}
+	return io.NopCloser(bytes.NewReader(b[off : off+length])), nil
+}
+
+func (w *world) Delete(_ context.Context, ref functions.ObjectRef) error {
+	if w.err != nil {
+		return w.err
+	}
+	delete(w.objects, ref.Bucket+"/"+ref.Key)
+	return nil
 }
 
 func TestAcceptFillsTheTask(t *testing.T) {
