@@ -31,7 +31,8 @@ const partClients = 4 // parts under way at once
 type way struct {
 	name string
 	send func(ctx context.Context, s *sides, name string, data []byte) error
-	took []float64
+	took []float64        // of a round, in ms
+	used [3]time.Duration // processor time of all rounds: client, MinIO, server
 }
 
 // upload compares the ways of a file, one after the other in each round, so that
@@ -74,6 +75,9 @@ func (b *bench) upload(ctx context.Context) error {
 	for _, w := range large {
 		spread("256 MiB: "+w.name, w.took)
 	}
+	for _, w := range large {
+		w.costs(1)
+	}
 	floor := large[0]
 	for _, w := range large[1:4] {
 		if median(w.took) < median(floor.took) {
@@ -102,6 +106,9 @@ func (b *bench) upload(ctx context.Context) error {
 	for _, w := range small {
 		figure(fmt.Sprintf("%d x 64 KiB, %d clients: %s", files, clients, w.name), files/median(w.took)*1000, "per second")
 	}
+	for _, w := range small {
+		w.costs(files)
+	}
 	for _, w := range small[1:] {
 		figure("  rate over plain PUTs: "+w.name, median(small[0].took)/median(w.took), "x")
 	}
@@ -114,12 +121,15 @@ func (s *sides) race(ctx context.Context, ways []*way, rounds int, run func(w *w
 	for round := range rounds + 1 { // the first warms up
 		for i := range ways {
 			w := ways[(i+round)%len(ways)]
-			began := time.Now()
+			began, before := time.Now(), s.processor()
 			if err := run(w, round); err != nil {
 				return fmt.Errorf("%s: %w", w.name, err)
 			}
 			if round > 0 {
 				w.took = append(w.took, ms(time.Since(began)))
+				for i, now := range s.processor() {
+					w.used[i] += now - before[i]
+				}
 			}
 			for _, bucket := range []string{"plain", "uploads"} {
 				for r := range s.s3.RemoveObjectsWithResult(ctx, bucket, s.s3.ListObjects(ctx, bucket, minio.ListObjectsOptions{Recursive: true}), minio.RemoveObjectsOptions{}) {
@@ -131,6 +141,17 @@ func (s *sides) race(ctx context.Context, ways []*way, rounds int, run func(w *w
 		}
 	}
 	return nil
+}
+
+// processor is the processor time of the client (this process), MinIO and server.
+func (s *sides) processor() [3]time.Duration {
+	return [3]time.Duration{cpu(os.Getpid()), cpu(s.store.Pid()), cpu(s.srv.Pid())}
+}
+
+// costs prints what a way took of the processors, for each of so many files.
+func (w *way) costs(files int) {
+	per := func(d time.Duration) float64 { return ms(d) / float64(files*len(w.took)) }
+	fmt.Printf("  %-56s %10.2f ms client %10.2f MinIO %10.2f server\n", "  processor time: "+w.name, per(w.used[0]), per(w.used[1]), per(w.used[2]))
 }
 
 // fill makes bytes that do not compress, unlike from file to file.
