@@ -53,6 +53,9 @@ func (g *Gateway) native() []route {
 		{"GET", "/v1/uploads/{id}", g.getUpload, false},
 		{"POST", "/v1/uploads/{id}/complete", g.completeUpload, false},
 
+		{"GET", "/v1/ingest", g.ingestStatus, false},
+		{"POST", "/v1/ingest/backfill", g.backfill, false},
+
 		{"GET", "/v1/nodes", g.listNodes, false},
 		{"GET", "/v1/nodes/{id}", g.getNode, false},
 		{"POST", "/v1/route:explain", g.explain, false},
