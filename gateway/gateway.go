@@ -17,12 +17,14 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"time"
 
 	"github.com/gorilla/mux"
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/spillway/spillway/functions"
@@ -105,6 +107,7 @@ type Config struct {
 	Objects   Objects
 	Scheduler Scheduler
 	NodeLogs  NodeLogs
+	Ingest    Ingest
 	Parse     func([]byte) (functions.Spec, error) // of a spec in YAML or JSON, with defaults
 
 	Keys []([sha256.Size]byte) // HashKey of each API key
@@ -113,6 +116,7 @@ type Config struct {
 	Ready      map[string]func(context.Context) error // parts that must answer; may be empty
 	Mounts     []Mount                                // behind the key check
 	OpenMounts []Mount                                // check their callers themselves
+	Collectors []prometheus.Collector                 // figures of other parts, for /metrics; may be empty
 	Version    string                                 // of the build, for /metrics
 	Log        *slog.Logger
 	Now        func() time.Time // nil means time.Now
@@ -133,7 +137,7 @@ type Gateway struct {
 func New(cfg Config) (*Gateway, error) {
 	for name, missing := range map[string]bool{
 		"Door": cfg.Door == nil, "Appender": cfg.Appender == nil, "Tasks": cfg.Tasks == nil, "Functions": cfg.Functions == nil,
-		"Objects": cfg.Objects == nil, "Scheduler": cfg.Scheduler == nil, "NodeLogs": cfg.NodeLogs == nil, "Parse": cfg.Parse == nil, "Log": cfg.Log == nil,
+		"Objects": cfg.Objects == nil, "Scheduler": cfg.Scheduler == nil, "NodeLogs": cfg.NodeLogs == nil, "Ingest": cfg.Ingest == nil, "Parse": cfg.Parse == nil, "Log": cfg.Log == nil,
 	} {
 		if missing {
 			return nil, errors.New("gateway: Config." + name + " is missing")
@@ -146,6 +150,11 @@ func New(cfg Config) (*Gateway, error) {
 		cfg.Now = time.Now
 	}
 	g := &Gateway{cfg: cfg, log: cfg.Log.With("component", "gateway"), metrics: newMetrics(cmp.Or(cfg.Version, "unknown")), spent: newSpent()}
+	for _, c := range cfg.Collectors {
+		if err := g.metrics.registry.Register(c); err != nil {
+			return nil, fmt.Errorf("gateway: register metrics: %w", err)
+		}
+	}
 	g.Feed = newFeed(g.observe, cfg.Now)
 	g.router = g.routes()
 	return g, nil

@@ -55,6 +55,9 @@ func (g *Gateway) native() []route {
 		{"POST", "/v1/uploads/{id}/parts", g.signParts, false},
 		{"POST", "/v1/uploads/{id}/complete", g.completeUpload, false},
 
+		{"GET", "/v1/ingest", g.ingestStatus, false},
+		{"POST", "/v1/ingest/backfill", g.backfill, false},
+
 		{"GET", "/v1/nodes", g.listNodes, false},
 		{"GET", "/v1/nodes/{id}", g.getNode, false},
 		{"POST", "/v1/route:explain", g.explain, false},

@@ -438,8 +438,8 @@ func TestFormPage(t *testing.T) {
 // listed gives ingest the listing that it needs beside what the world has.
 type listed struct{ *world }
 
-func (l listed) ListSince(context.Context, string, string, time.Time) iter.Seq2[functions.ObjectRef, error] {
-	return func(func(functions.ObjectRef, error) bool) {}
+func (l listed) ListSince(context.Context, string, string, time.Time) iter.Seq2[functions.Listed, error] {
+	return func(func(functions.Listed, error) bool) {}
 }
 
 // Whoever is first of clients, events and sweeps, and however they race with

@@ -59,8 +59,9 @@ type world struct {
 	abortErr error
 	stat     func(ctx context.Context, bucket, key, version string) (functions.ObjectRef, error) // in place of the store's own, without mu
 
-	lines []functions.LogLine
-	down  error // every write to the log fails with it
+	lines  []functions.LogLine
+	down   error // every write to the log fails with it
+	filled []functions.Backfill
 }
 
 type object struct {
@@ -100,7 +101,7 @@ func newWorld(t testing.TB, change func(*gateway.Config)) *world {
 	log := slog.New(slog.DiscardHandler)
 	w.cfg = gateway.Config{
 		Door:     intake.New(intake.Config{Log: w, Functions: w, Tasks: w, Queue: w, Objects: w}),
-		Appender: w, Tasks: w, Functions: registry{w}, Objects: w, Scheduler: w, NodeLogs: w, Open: true, Log: log, Version: "test",
+		Appender: w, Tasks: w, Functions: registry{w}, Objects: w, Scheduler: w, NodeLogs: w, Ingest: w, Open: true, Log: log, Version: "test",
 		Parse: func(b []byte) (s functions.Spec, err error) {
 			if err := json.Unmarshal(b, &s); err != nil {
 				return s, functions.Invalid("bad_spec", "line 1: %s", err.Error())
@@ -315,6 +316,29 @@ func (w *world) Counts(context.Context) (functions.Counts, error) {
 		c[t.Function][t.State]++
 	}
 	return c, nil
+}
+
+func (w *world) Status(context.Context) (functions.IngestStatus, error) {
+	at := time.Unix(5, 0).UTC()
+	return functions.IngestStatus{
+		Sources:   []functions.IngestSource{{Name: "outbox", Hints: 3, Started: 2, LastHint: at, Error: "x", ErrorAt: at}},
+		Buckets:   []functions.IngestBucket{{Name: "inbox", ListedAt: at, Error: "x", Notifications: "y"}, {Name: "new"}},
+		Functions: []functions.IngestFunction{{Name: "echo", Mark: functions.Mark{From: at, Until: at}, Held: "x"}, {Name: "new"}},
+		MaxDepth:  8, Refused: 1, Refusals: []functions.IngestRefusal{{Function: "echo", Task: "t", Output: "a", Depth: 9, At: at}},
+	}, nil
+}
+
+func (w *world) Backfill(ctx context.Context, ask functions.Backfill, tell func(functions.BackfillProgress) error) error {
+	if _, err := w.Latest(ask.Function); err != nil {
+		return err
+	}
+	w.filled = append(w.filled, ask)
+	for i := range int64(3) {
+		if err := tell(functions.BackfillProgress{Listed: i, Done: i == 2}); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
 }
 
 func (w *world) WaitApplied(context.Context, uint64) error { return nil }

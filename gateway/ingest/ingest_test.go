@@ -185,19 +185,19 @@ func (s *shelf) Put(context.Context, string, string, io.Reader, int64, string) (
 
 func (s *shelf) Delete(context.Context, functions.ObjectRef) error { return nil }
 
-func (s *shelf) ListSince(_ context.Context, bucket, prefix string, since time.Time) iter.Seq2[functions.ObjectRef, error] {
-	return func(yield func(functions.ObjectRef, error) bool) {
+func (s *shelf) ListSince(_ context.Context, bucket, prefix string, since time.Time) iter.Seq2[functions.Listed, error] {
+	return func(yield func(functions.Listed, error) bool) {
 		s.mu.Lock()
 		all, err := slices.Clone(s.objects), s.err
 		s.lists++
 		s.mu.Unlock()
 		if err != nil {
-			yield(functions.ObjectRef{}, err)
+			yield(functions.Listed{}, err)
 			return
 		}
 		for _, o := range all {
 			o.ref.ContentType = "" // a listing does not say
-			if o.ref.Bucket == bucket && strings.HasPrefix(o.ref.Key, prefix) && !o.at.Before(since) && !yield(o.ref, nil) {
+			if o.ref.Bucket == bucket && strings.HasPrefix(o.ref.Key, prefix) && !o.at.Before(since) && !yield(functions.Listed{ObjectRef: o.ref, Modified: o.at}, nil) {
 				return
 			}
 		}
@@ -222,6 +222,37 @@ func (r registry) Version(name functions.Name, _ int) (functions.Function, error
 	return r.Latest(name)
 }
 
+func (r registry) Versions(name functions.Name) (all []functions.Function) {
+	for _, f := range r {
+		if f.Name == name {
+			all = append(all, f)
+		}
+	}
+	return all
+}
+
+// ledger keeps marks in memory.
+type ledger struct {
+	mu    sync.Mutex // guards marks
+	marks map[functions.Name]functions.Mark
+}
+
+func (l *ledger) Mark(_ context.Context, fn functions.Name) (functions.Mark, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.marks[fn], nil
+}
+
+func (l *ledger) Move(_ context.Context, fn functions.Name, m functions.Mark) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.marks == nil {
+		l.marks = map[functions.Name]functions.Mark{}
+	}
+	l.marks[fn] = l.marks[fn].Merge(m)
+	return nil
+}
+
 var born = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
 func fn(name string, triggers ...functions.Trigger) functions.Function {
@@ -233,7 +264,7 @@ func build(fns registry) (*Ingest, *engine, *shelf) {
 	e, s := newEngine(), &shelf{}
 	now := func() time.Time { return born.Add(time.Hour) }
 	door := intake.New(intake.Config{Log: e, Functions: fns, Tasks: e, Queue: e, Objects: s, Now: now})
-	return New(Config{Functions: fns, Objects: s, Door: door, Tasks: lagging{e}, Now: now}), e, s
+	return New(Config{Functions: fns, Objects: s, Door: door, Tasks: lagging{e}, Marks: &ledger{}, Now: now}), e, s
 }
 
 const wav = "RIFF\x24\x00\x00\x00WAVEfmt \x10\x00\x00\x00\x01\x00\x01\x00"
@@ -360,13 +391,7 @@ func TestListingLeavesOldObjectsAlone(t *testing.T) {
 	if n, err := in.Reconcile(t.Context()); n != 1 || err != nil {
 		t.Errorf("started %d, %v, want 1", n, err)
 	}
-	in.Window = 30 * time.Minute
-	s.put("inbox", "a/out of the window", "3", "", born.Add(29*time.Minute))
-	s.put("inbox", "a/in the window", "4", "", born.Add(31*time.Minute))
-	if n, err := in.Reconcile(t.Context()); n != 1 || err != nil {
-		t.Errorf("started %d, %v, want 1", n, err)
-	}
-	if got := e.all(); len(got) != 2 {
+	if got := e.all(); len(got) != 1 {
 		t.Errorf("started %+v", got)
 	}
 }
@@ -374,9 +399,9 @@ func TestListingLeavesOldObjectsAlone(t *testing.T) {
 func TestMergeKeepsWhatCoversTheRest(t *testing.T) {
 	later := born.Add(time.Hour)
 	got := merge([]place{
-		{"a", "x/", born}, {"a", "x/y/", later}, {"a", "x/", born}, {"a", "", later}, {"b", "x/", born}, {"a", "x/z/", born.Add(-1)},
+		{"a", "x/", later}, {"a", "x/y/", born}, {"a", "x/", later}, {"b", "x/", born}, {"a", "xyz", later}, {"b", "y/", born},
 	})
-	want := []place{{"a", "x/", born}, {"a", "", later}, {"b", "x/", born}, {"a", "x/z/", born.Add(-1)}}
+	want := []place{{"a", "x/", born}, {"b", "x/", born}, {"b", "y/", born}, {"a", "xyz", later}}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
@@ -433,8 +458,6 @@ func TestAnAwaitedUploadStartsItsTaskOnce(t *testing.T) {
 func TestRunListsAtStartAndAtEveryInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		in, _, s := build(registry{fn("f", functions.Trigger{Bucket: "inbox"})})
-		recovered := 0
-		in.Recovered = func(n int) { recovered += n }
 		s.put("inbox", "x", "data", "", born.Add(time.Minute))
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
@@ -452,8 +475,9 @@ func TestRunListsAtStartAndAtEveryInterval(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
-		if recovered != 1 {
-			t.Errorf("recovered %d, want 1", recovered)
+		st, err := in.Status(t.Context())
+		if err != nil || len(st.Buckets) != 1 || st.Buckets[0].Recovered != 1 {
+			t.Errorf("status %+v, %v, want 1 recovered", st.Buckets, err)
 		}
 	})
 }
@@ -473,7 +497,7 @@ func TestAnyHintsStartOneTaskPerObjectVersion(t *testing.T) {
 			key := rapid.SampledFrom([]string{"a", "a|b", "a%7Cb", "b", "c d"}).Draw(rt, "key")
 			ref := s.put("inbox", key, rapid.SampledFrom([]string{"", "1", "22"}).Draw(rt, "data"), "", born.Add(time.Minute))
 			for range rapid.IntRange(0, 3).Draw(rt, "reports") {
-				hints = append(hints, Hint{"inbox", key, ref.VersionID})
+				hints = append(hints, Hint{Bucket: "inbox", Key: key, VersionID: ref.VersionID})
 			}
 		}
 		hints = rapid.Permutation(hints).Draw(rt, "order")

@@ -95,6 +95,9 @@ type Call struct {
 	Upload      *functions.Multipart // how the first comes in parts, when it does
 	Form        bool                 // an HTML form sends it
 
+	Parent functions.TaskID // whose output it works on; empty = none
+	Depth  int              // tasks in line before it
+
 	Source   string // http, upload, seed, s3, cli
 	Key      string // idempotency key; empty = none
 	BodyHash string // of the request that brought Key
@@ -184,7 +187,7 @@ func (d *Door) room(fn functions.Function) error {
 func (d *Door) task(c Call, fn functions.Function) functions.Task {
 	t := functions.Task{
 		ID: c.ID, Function: fn.Name, Version: fn.Version, State: functions.Queued,
-		Event: c.Event, Inputs: c.Inputs, Params: c.Params,
+		Event: c.Event, Inputs: c.Inputs, Params: c.Params, Parent: c.Parent, Depth: c.Depth,
 		Source: c.Source, Key: c.Key, BodyHash: c.BodyHash, CallID: c.CallID, Metadata: c.Metadata,
 		Priority: c.Priority, CreatedAt: d.cfg.Now().UTC().Truncate(time.Millisecond),
 	}
