@@ -26,6 +26,7 @@ import (
 	"github.com/gorilla/mux"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/spillway/spillway/functions"
 	"github.com/spillway/spillway/gateway/content"
@@ -130,7 +131,9 @@ type Gateway struct {
 	log     *slog.Logger
 	router  *mux.Router
 	metrics *metrics
-	spent   *spent
+
+	arrivals singleflight.Group // of files in parts, by task
+	spent    *spent
 }
 
 // New returns a Gateway. It refuses a configuration that would let nobody in.

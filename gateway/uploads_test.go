@@ -281,7 +281,7 @@ func TestCompletingWhatWasBegunBefore(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		change func(w *world, id, key string)
-		shown  int // parts that a GET shows; -1 = it is a conflict
+		shown  int // parts that a GET shows; -1 = it starts the task, -2 = it is a conflict
 		status int
 		code   string
 		left   int // uploads in the store at the end
@@ -289,7 +289,7 @@ func TestCompletingWhatWasBegunBefore(t *testing.T) {
 		{"the object was made and nobody said so", func(w *world, id, key string) {
 			w.objects[key] = object{content40, ""}
 			delete(w.pending, id)
-		}, 3, 200, "", 0},
+		}, -1, 200, "", 0},
 		{"the object is there, and the parts too", func(w *world, _, key string) {
 			w.objects[key] = object{content40, ""}
 		}, 3, 200, "", 0},
@@ -298,7 +298,7 @@ func TestCompletingWhatWasBegunBefore(t *testing.T) {
 		}, 3, 409, "size_mismatch", 1},
 		{"the store gave up the parts", func(w *world, id, _ string) {
 			delete(w.pending, id)
-		}, -1, 409, "upload_ended", 0},
+		}, -2, 409, "upload_ended", 0},
 		{"a part has another length", func(w *world, id, _ string) {
 			w.pending[id].parts[2] = []byte("short")
 		}, 2, 409, "parts_missing", 1},
@@ -315,7 +315,12 @@ func TestCompletingWhatWasBegunBefore(t *testing.T) {
 				w.sendParts(t, u, 1, 2, 3)
 				c.change(w, w.get(u.ID).Upload.ID, "uploads/in/"+string(u.ID)+"/a")
 				rec := w.do(t, "GET", u.at(), "")
-				if got := decode[upload](t, rec); c.shown >= 0 && (rec.Code != 200 || len(got.Multipart.Received) != c.shown) || c.shown < 0 && rec.Code != 409 {
+				switch got := decode[struct {
+					State     string
+					Multipart struct{ Received []any }
+				}](t, rec); {
+				case c.shown == -2 && rec.Code == 409, c.shown == -1 && got.State == "queued", c.shown >= 0 && len(got.Multipart.Received) == c.shown:
+				default:
 					t.Errorf("shown: %d %s", rec.Code, rec.Body)
 				}
 				rec = w.do(t, "POST", u.at()+"/complete", "")
@@ -344,6 +349,43 @@ func (w *world) running(t testing.TB) (stop func()) {
 		cancel()
 		<-done
 	}
+}
+
+// Some stores show neither the parts nor the object while they make it. Whoever
+// asks then must not hear that all is lost.
+func TestAskingWhileTheObjectIsMade(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		w.run = nil
+		u := w.announce(t, `"name":"a","size":5,"method":"multipart"`)
+		id := w.get(u.ID).Upload.ID
+		w.pending[id].parts[1] = []byte("hello")
+		release := make(chan struct{})
+		w.making = func() { <-release }
+		var wg sync.WaitGroup
+		first, leave := context.WithCancel(t.Context())
+		wg.Go(func() { // this client leaves, and what it began goes on
+			w.g.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(first, "POST", u.at()+"/complete", nil))
+		})
+		synctest.Wait()
+		for range 3 {
+			wg.Go(func() {
+				if rec := w.do(t, "POST", u.at()+"/complete", ""); rec.Code != 200 || decode[taskView](t, rec).Status != "queued" {
+					t.Errorf("complete: %d %s", rec.Code, rec.Body)
+				}
+			})
+			wg.Go(func() {
+				if rec := w.do(t, "GET", u.at(), ""); rec.Code != 200 || decode[upload](t, rec).State != "queued" {
+					t.Errorf("show: %d %s", rec.Code, rec.Body)
+				}
+			})
+		}
+		synctest.Wait()
+		leave()
+		synctest.Wait()
+		close(release)
+		wg.Wait()
+	})
 }
 
 func TestFormUpload(t *testing.T) {

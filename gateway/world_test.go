@@ -56,6 +56,7 @@ type world struct {
 	aborts  int
 	watch   func(functions.Change) // sees each change, with mu held
 
+	making   func() // runs while an object is made of its parts, when neither is to be seen
 	abortErr error
 	stat     func(ctx context.Context, bucket, key, version string) (functions.ObjectRef, error) // in place of the store's own, without mu
 
@@ -510,12 +511,17 @@ func (w *world) CompleteMultipart(_ context.Context, ref functions.ObjectRef, up
 	if _, there := w.objects[p.key]; there {
 		return ref, functions.Conflict("object_changed", "the key has an object")
 	}
+	delete(w.pending, uploadID)
+	if making := w.making; making != nil {
+		w.mu.Unlock()
+		making()
+		w.mu.Lock()
+	}
 	var all []byte
 	for _, part := range parts {
 		all = append(all, p.parts[part.Number]...)
 	}
 	w.objects[p.key] = object{all, ref.ContentType}
-	delete(w.pending, uploadID)
 	return ref, nil
 }
 
