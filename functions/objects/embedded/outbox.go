@@ -36,6 +36,9 @@ type outbox struct {
 }
 
 func (o *outbox) PutObject(ctx context.Context, in s3response.PutObjectInput) (s3response.PutObjectOutput, error) {
+	if err := keyOK(in.Key); err != nil {
+		return s3response.PutObjectOutput{}, err
+	}
 	in.Body = whole(in.Body, in.ContentLength)
 	out, err := o.Backend.PutObject(ctx, in)
 	if err != nil {
@@ -45,11 +48,17 @@ func (o *outbox) PutObject(ctx context.Context, in s3response.PutObjectInput) (s
 }
 
 func (o *outbox) UploadPart(ctx context.Context, in *s3.UploadPartInput) (*s3.UploadPartOutput, error) {
+	if err := uploadOK(in.UploadId); err != nil {
+		return nil, err
+	}
 	in.Body = whole(in.Body, in.ContentLength)
 	return o.Backend.UploadPart(ctx, in)
 }
 
 func (o *outbox) CopyObject(ctx context.Context, in s3response.CopyObjectInput) (s3response.CopyObjectOutput, error) {
+	if err := keyOK(in.Key); err != nil {
+		return s3response.CopyObjectOutput{}, err
+	}
 	out, err := o.Backend.CopyObject(ctx, in)
 	if err != nil {
 		return out, err

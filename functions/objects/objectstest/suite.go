@@ -95,6 +95,7 @@ func rows() []namedCheck {
 		{"an empty object leaves the connection usable", emptyThenMore},
 		{"ranges: middle, tail, all; behind the end is invalid", ranges},
 		{"a stream of unknown size arrives whole", unknownSize},
+		{"a large file arrives whole, from where it stands, or not at all", putFile},
 		{"a source that fails stores nothing", failingSource},
 		{"a body shorter than its size stores nothing", shortBody},
 		{"staging a small and a large object gives their SHA-256", stage},
