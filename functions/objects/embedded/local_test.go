@@ -163,3 +163,22 @@ func TestAttributesBesideTheFilesAreNotTrusted(t *testing.T) {
 		t.Errorf("open = %v, %v", f, err)
 	}
 }
+
+func BenchmarkLocalOpen(b *testing.B) {
+	root := b.TempDir()
+	file := filepath.Join(root, "data", "bucket", "k")
+	if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o700), os.WriteFile(file, []byte("x"), 0o644)); err != nil {
+		b.Fatal(err)
+	}
+	if err := syscall.Setxattr(file, "user.etag", []byte(`"e"`), 0); err != nil {
+		b.Skip(err)
+	}
+	local := &embedded.Local{Root: root}
+	for b.Loop() {
+		f, err := local.Open(functions.ObjectRef{Bucket: "bucket", Key: "k", ETag: "e", Size: 1})
+		if err != nil {
+			b.Fatal(err)
+		}
+		f.Close()
+	}
+}
