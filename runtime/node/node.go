@@ -23,7 +23,7 @@ type Objects interface {
 	// Stage writes the object to f and returns its SHA-256 in hex. An object that
 	// is gone is ErrNotFound, one that was replaced ErrConflict.
 	Stage(ctx context.Context, ref functions.ObjectRef, f *os.File) (string, error)
-	// Put stores size bytes of r.
+	// Put stores size bytes of r, which is an io.Seeker and an io.ReaderAt too.
 	Put(ctx context.Context, bucket, key string, r io.Reader, size int64, contentType string) (functions.ObjectRef, error)
 }
 

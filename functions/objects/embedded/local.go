@@ -47,7 +47,7 @@ func (l *Local) Open(ref functions.ObjectRef) (*os.File, error) {
 		return nil, missing.WithCause(err)
 	}
 	defer root.Close()
-	f, err := root.OpenFile(ref.Bucket+"/"+ref.Key, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0)
+	f, err := root.OpenFile(ref.Bucket+"/"+ref.Key, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, missing.WithCause(err)
 	}
