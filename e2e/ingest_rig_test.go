@@ -35,7 +35,7 @@ type target struct {
 }
 
 // targets is what the rigs' MinIO reports to.
-var targets = []target{{"FAST", "/internal/s3-events", false}}
+var targets = []target{{"FAST", "/internal/s3-events/fast", false}, {"DURABLE", "/internal/s3-events/durable", true}}
 
 const hookToken = "spillway-e2e-token"
 

@@ -30,7 +30,7 @@ type sides struct {
 const hookToken = "spillway-bench-token"
 
 // hookPaths are the targets that the benchmarks' MinIO knows, by name.
-var hookPaths = map[string]string{"FAST": "/internal/s3-events"}
+var hookPaths = map[string]string{"FAST": "/internal/s3-events/fast", "DURABLE": "/internal/s3-events/durable"}
 
 // minioBin finds the server: SPILLWAY_MINIO_BIN, .cache/minio/minio, PATH.
 func minioBin() (string, error) {

@@ -16,8 +16,8 @@ const idleShare = 9
 
 // Run lists every triggered place now and at every interval, and offers what
 // has no task yet. It also offers the outputs that Changed reports. It returns
-// nil when ctx ends. A listing that fails is logged
-// and tried again at the next interval.
+// nil when ctx ends. A listing that fails is logged and tried again at the next
+// interval.
 func (in *Ingest) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
