@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"path"
 	"path/filepath"
 	"strings"
 	"time"
@@ -96,7 +95,7 @@ func (e *exact) Read(p []byte) (int, error) {
 
 func (o *outbox) commit(ctx context.Context, bucket, key *string, etag, version string) error {
 	// The server's strings are valid during the request only; Created may keep them.
-	b, k := strings.Clone(deref(bucket)), listed(deref(key))
+	b, k := strings.Clone(deref(bucket)), strings.Clone(deref(key))
 	if err := o.sync(b, k); err != nil {
 		return fmt.Errorf("sync object: %w", err)
 	}
@@ -109,17 +108,6 @@ func (o *outbox) commit(ctx context.Context, bucket, key *string, etag, version 
 		o.log.Warn("new object not reported", "bucket", b, "key", k, "err", err)
 	}
 	return nil
-}
-
-// listed is the name under which the backend keeps and lists an object of that
-// key: as a path, without empty elements and dots. Reported by any other name,
-// one object would be taken for two.
-func listed(key string) string {
-	name := strings.TrimPrefix(path.Clean("/"+key), "/")
-	if strings.HasSuffix(key, "/") {
-		name += "/"
-	}
-	return name
 }
 
 // sync makes the object, its attributes and its folders durable. An object that
