@@ -65,6 +65,10 @@ func cutFault(a, b string) fault {
 // healed, every object that the store holds has run in one task, no more and no
 // less, and what was acknowledged is there.
 func TestIngestLosesNothing(t *testing.T) {
+	if *seed == 0 {
+		*seed = rand.Uint64()
+	}
+	t.Logf("replay with -args -seed %d", *seed)
 	for _, c := range []struct {
 		name   string
 		rig    rigOptions
@@ -79,10 +83,7 @@ func TestIngestLosesNothing(t *testing.T) {
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if *seed == 0 {
-				*seed = rand.Uint64()
-			}
-			t.Logf("replay with -args -seed %d", *seed)
+			t.Parallel() // most of the time they wait: an upload that nobody reported is looked for after a minute
 			c.rig.seed = *seed
 			r := newRig(t, c.rig)
 			if r.hooks != nil {

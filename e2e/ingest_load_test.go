@@ -270,11 +270,11 @@ func (r *rig) compare(ctx context.Context, t *testing.T, l *puts) comparison {
 // listings, in which nothing may come twice.
 func (r *rig) verify(t *testing.T, l *puts) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
 	var c comparison
 	began := time.Now()
-	for deadline := began.Add(90 * time.Second); time.Now().Before(deadline); wait(ctx, 500*time.Millisecond) {
+	for deadline := began.Add(2 * time.Minute); time.Now().Before(deadline); wait(ctx, 500*time.Millisecond) {
 		if c = r.compare(ctx, t, l); len(c.missing) == 0 && c.waiting == 0 {
 			break
 		}

@@ -31,7 +31,11 @@ func (in *Ingest) Run(ctx context.Context) error {
 		if err != nil && ctx.Err() == nil {
 			in.Logger.Warn("objects not listed", "err", err)
 		}
-		if !pause(ctx, max(in.Every, idleShare*time.Since(begun))) {
+		rest := in.Every
+		if n == 0 && err == nil { // an outage and what it left behind are no reason to wait
+			rest = max(rest, idleShare*time.Since(begun))
+		}
+		if !pause(ctx, rest) {
 			return nil
 		}
 	}
