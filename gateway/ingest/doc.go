@@ -30,7 +30,9 @@
 // Objects of the results bucket start other functions only once their task has
 // succeeded: the store knows of them before, so its events do not count, and the
 // log says when. The new task names its parent and its depth; no function starts
-// on its own outputs, and a chain ends at Config.MaxDepth. What a function with
+// on its own outputs, and a chain ends at Config.MaxDepth. It is the outputs in
+// the log that count: a task with so many that the log names but the first of
+// them starts others by those, and by the list that it leaves. What a function with
 // network access writes to another bucket by itself cannot be traced to it: a
 // trigger there may go in circles.
 //

@@ -39,6 +39,7 @@ type engine struct {
 	keys  map[string]functions.TaskID
 	void  int
 	down  bool
+	full  bool // as many tasks wait as any function allows
 	blind bool // ByKey of ingest sees nothing, as a projection that lags
 }
 
@@ -99,7 +100,15 @@ func (e *engine) ByKey(_ context.Context, fn functions.Name, key string) (functi
 }
 
 func (e *engine) WaitApplied(context.Context, uint64) error { return nil }
-func (e *engine) QueueLength(functions.Name) int            { return 0 }
+
+func (e *engine) QueueLength(functions.Name) int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.full {
+		return 1 << 30
+	}
+	return 0
+}
 
 func (e *engine) all() []functions.Task {
 	e.mu.Lock()
