@@ -51,6 +51,22 @@ func (w *world) announce(t testing.TB, more string, header ...string) upload {
 	return decode[upload](t, rec)
 }
 
+// announceMany starts n uploads; checking each answer against openapi.json would
+// take most of the time.
+func (w *world) announceMany(t testing.TB, n int, more string) []upload {
+	t.Helper()
+	all := make([]upload, n)
+	for i := range all {
+		rec := httptest.NewRecorder()
+		w.g.ServeHTTP(rec, httptest.NewRequestWithContext(t.Context(), "POST", "/v1/uploads", strings.NewReader(`{"function":"echo",`+more+`}`)))
+		if rec.Code != 201 {
+			t.Fatalf("announce %s: %d %s", more, rec.Code, rec.Body)
+		}
+		all[i] = decode[upload](t, rec)
+	}
+	return all
+}
+
 const mib = 1 << 20
 
 var content40 = make([]byte, 40*mib) // two whole parts and half a one
@@ -665,14 +681,9 @@ func TestSweepCompletesPartsAndSkipsWhatFails(t *testing.T) {
 		w := newWorld(t, func(c *gateway.Config) { store.Objects, c.Objects = c.Objects, store })
 		w.run = nil
 		const mpu = `"name":"a","size":5,"method":"multipart"`
-		var whole, lacking []upload
-		for range 600 { // over one page
-			lacking = append(lacking, w.announce(t, mpu))
-		}
-		for range 3 {
-			u := w.announce(t, mpu)
+		lacking, whole := w.announceMany(t, 600, mpu), w.announceMany(t, 3, mpu) // over one page
+		for _, u := range whole {
 			w.pending[w.get(u.ID).Upload.ID].parts[1] = []byte("hello")
-			whole = append(whole, u)
 		}
 		time.Sleep(2 * time.Minute) // fake clock; no server ran, and the first sweep is at its start
 		w.asked = 0
@@ -700,9 +711,7 @@ func TestSweepGivesUpWhenTheStoreIsAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil)
 		w.run = nil
-		for range 500 {
-			w.announce(t, `"name":"a","size":5`)
-		}
+		w.announceMany(t, 500, `"name":"a","size":5`)
 		bad := w.announce(t, `"name":"bad","size":5`)
 		good := w.announce(t, `"name":"good","size":5`)
 		w.objects["uploads/in/"+string(good.ID)+"/good"] = object{[]byte("hello"), ""}
@@ -733,9 +742,7 @@ func TestSweepGivesUpWhenTheStoreIsAway(t *testing.T) {
 
 func BenchmarkSweepOfWaitingUploads(b *testing.B) {
 	w := newWorld(b, func(c *gateway.Config) { c.Now = func() time.Time { return time.Now().Add(time.Hour) } })
-	for range 5000 {
-		w.announce(b, `"name":"a","size":5`)
-	}
+	w.announceMany(b, 5000, `"name":"a","size":5`)
 	for b.Loop() {
 		w.asked = 0
 		stop := w.running(b)
