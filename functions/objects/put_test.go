@@ -1,10 +1,14 @@
 package objects_test
 
 import (
+	"errors"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync/atomic"
 	"testing"
 
 	"github.com/spillway/spillway/functions"
@@ -70,5 +74,45 @@ func TestPutHoldsLittleOfLargeContent(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A store gives up the parts that it took when one of them fails, and the error
+// is the part's.
+func TestAFailedFileIsGivenUp(t *testing.T) {
+	f, err := os.Create(filepath.Join(t.TempDir(), "f"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := f.Truncate(40 << 20); err != nil {
+		t.Fatal(err)
+	}
+	var aborted, completed atomic.Int32
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		q := r.URL.Query()
+		_, _ = io.Copy(io.Discard, r.Body)
+		switch {
+		case r.Method == http.MethodPost && q.Has("uploads"):
+			_, _ = io.WriteString(w, "<InitiateMultipartUploadResult><UploadId>u1</UploadId></InitiateMultipartUploadResult>")
+		case r.Method == http.MethodPut && q.Get("partNumber") == "2":
+			w.WriteHeader(http.StatusForbidden)
+			_, _ = io.WriteString(w, "<Error><Code>AccessDenied</Code></Error>")
+		case r.Method == http.MethodPut:
+			w.Header().Set("ETag", `"e"`)
+		case r.Method == http.MethodDelete && q.Get("uploadId") == "u1":
+			aborted.Add(1)
+			w.WriteHeader(http.StatusNoContent)
+		default:
+			completed.Add(1)
+		}
+	}))
+	defer srv.Close()
+	_, err = newStore(t, srv.URL, "").Put(t.Context(), "uploads", "k", f, 40<<20, "")
+	if !errors.Is(err, functions.ErrForbidden) {
+		t.Errorf("got %v, want the refusal", err)
+	}
+	if aborted.Load() != 1 || completed.Load() != 0 {
+		t.Errorf("aborted %d times, other requests %d; want 1 and 0", aborted.Load(), completed.Load())
 	}
 }
