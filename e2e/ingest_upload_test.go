@@ -153,7 +153,7 @@ func TestBigUpload(t *testing.T) {
 	if testing.Short() {
 		t.Skip("writes gigabytes")
 	}
-	const size = 6 << 28 // 1.5 GiB
+	const size = 5 << 28 // 1.25 GiB
 	for _, minio := range []bool{false, true} {
 		name := map[bool]string{false: "embedded store", true: "MinIO"}[minio]
 		t.Run(name, func(t *testing.T) {
