@@ -51,8 +51,8 @@ bench: images ## benchmarks; figures, not gates
 	go test -run '^$$' -bench . -benchtime 2s ./functions/... ./scheduler ./gateway ./runtime/...
 	go run ./e2e/bench
 
-chaos: images ## long kill -9 run; SEED=n replays one
-	go test -count 1 -timeout 60m -run TestKill ./e2e -args -kills 200 $(if $(SEED),-seed $(SEED))
+chaos: images minio ## long runs of kill -9, cut networks and lost events; SEED=n replays one
+	go test -count 1 -timeout 90m -v -run 'TestKill|TestIngestLosesNothing' ./e2e -args -kills 200 -faults 200 $(if $(SEED),-seed $(SEED))
 
 clean: ## remove what was built
 	rm -rf bin build

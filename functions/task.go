@@ -68,6 +68,7 @@ type Task struct {
 	Inputs   []Input         `json:"inputs,omitempty"`
 	Params   json.RawMessage `json:"params,omitempty"`
 	Upload   *Multipart      `json:"upload,omitempty"` // when the awaited file comes in parts
+	Form     bool            `json:"form,omitempty"`   // when an HTML form sends the awaited file
 
 	// Parent is the task whose output this one works on, and Depth how many such
 	// tasks stand in line before it: what bounds functions that feed each other.

@@ -14,6 +14,10 @@ func (g *Gateway) cancel(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	return g.cancelTask(w, r, t)
+}
+
+func (g *Gateway) cancelTask(w http.ResponseWriter, r *http.Request, t functions.Task) (err error) {
 	done := func(t *functions.Task) bool { return t.State == functions.Canceled || t.State == functions.Canceling }
 	if !done(&t) && !t.State.Final() {
 		if t, _, err = g.ask(r.Context(), t.ID, string(g.cfg.Door.NewID()), functions.Request{Verb: functions.Cancel, By: "api"}); err != nil {

@@ -6,13 +6,11 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"mime"
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/spillway/spillway/functions"
 	"github.com/spillway/spillway/gateway/content"
@@ -212,18 +210,12 @@ func fileName(r *http.Request) (string, error) {
 	return name, functions.FileName(name)
 }
 
-// discard deletes the inputs of a call that certainly made no task. After an
-// error that leaves it open whether the log took the task, they stay.
+// discard deletes the inputs of a call that certainly made no task.
 func (g *Gateway) discard(ctx context.Context, inputs []functions.Input, err error) {
-	var known *functions.Error
-	if err != nil && (!errors.As(err, &known) || errors.Is(err, functions.ErrUnavailable) || errors.Is(err, functions.ErrTimeout)) {
+	if err != nil && !intake.Refused(err) {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-	defer cancel()
-	for _, in := range inputs {
-		if err := g.cfg.Objects.Delete(ctx, in.ObjectRef); err != nil {
-			g.log.Warn("input of a refused call stays in the store", "bucket", in.Bucket, "key", in.Key, "err", err)
-		}
+	if err := g.cfg.Door.Discard(ctx, inputs); err != nil {
+		g.log.Warn("input of a refused call stays in the store", "err", err)
 	}
 }

@@ -51,7 +51,12 @@ func (g *Gateway) native() []route {
 
 		{"POST", "/v1/uploads", g.createUpload, false},
 		{"GET", "/v1/uploads/{id}", g.getUpload, false},
+		{"DELETE", "/v1/uploads/{id}", g.deleteUpload, false},
+		{"POST", "/v1/uploads/{id}/parts", g.signParts, false},
 		{"POST", "/v1/uploads/{id}/complete", g.completeUpload, false},
+
+		{"GET", "/v1/ingest", g.ingestStatus, false},
+		{"POST", "/v1/ingest/backfill", g.backfill, false},
 
 		{"GET", "/v1/nodes", g.listNodes, false},
 		{"GET", "/v1/nodes/{id}", g.getNode, false},

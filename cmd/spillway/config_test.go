@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
 
 	"github.com/spillway/spillway/functions"
 )
@@ -49,6 +50,35 @@ func TestPrecedence(t *testing.T) {
 	}
 }
 
+// A list is replaced as a whole by what has precedence.
+func TestListsInTheConfiguration(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "c.yaml")
+	if err := os.WriteFile(file, []byte("store: {webhook_arns: [a, b]}\ningest: {sqs_urls: ['http://q/1'], max_depth: 3}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		environ map[string]string
+		args    []string
+		arns    string
+	}{
+		{nil, nil, "a b"},
+		{map[string]string{"SPILLWAY_STORE_WEBHOOK_ARN": "c,d"}, nil, "c d"},
+		{map[string]string{"SPILLWAY_STORE_WEBHOOK_ARN": "c,d"}, []string{"--store-webhook-arn", "e", "--store-webhook-arn=f"}, "e f"},
+		{nil, []string{"--store-webhook-arn", "e,f"}, "e f"},
+	} {
+		cfg, err := parse(t, c.environ, append(c.args, "--config", file)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Join(cfg.Store.WebhookARNs, " "); got != c.arns {
+			t.Errorf("%v %v: targets %q, want %q", c.environ, c.args, got, c.arns)
+		}
+		if len(cfg.Ingest.SQSURLs) != 1 || cfg.Ingest.MaxDepth != 3 || cfg.Ingest.Overlap != 10*time.Minute {
+			t.Errorf("ingest %+v", cfg.Ingest)
+		}
+	}
+}
+
 func TestSampleConfigurationParses(t *testing.T) {
 	if _, err := parse(t, nil, "--config", "../../deploy/spillway.yaml"); err != nil {
 		t.Fatal(err)
@@ -73,12 +103,32 @@ func TestConfigurationIsRefused(t *testing.T) {
 		{[]string{"--runtime", "podman"}, "docker or simulated"},
 		{[]string{"--assume-gpu", "-1"}, "out of range"},
 		{[]string{"--memory", "lots"}, "memory"},
+		{[]string{"--cache", "plenty"}, "cache"},
 		{[]string{"--max-tasks", "0"}, "under 1"},
+		{[]string{"--ingest-max-depth", "0"}, "out of range 1 to 1000"},
 		{[]string{"--store-endpoint", "http://minio:9000"}, "SPILLWAY_STORE_SECRET_KEY"},
 	} {
 		_, err := parse(t, nil, c.args...)
 		if !errors.Is(err, functions.ErrInvalid) || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%v: error %v, want one that says %q", c.args, err, c.says)
+		}
+	}
+}
+
+func TestCacheSize(t *testing.T) {
+	var disk unix.Statfs_t
+	dir := t.TempDir()
+	if err := unix.Statfs(dir, &disk); err != nil {
+		t.Fatal(err)
+	}
+	tenth := functions.Bytes(disk.Blocks) * functions.Bytes(disk.Bsize) / 10
+	for set, want := range map[string]functions.Bytes{"": min(10*functions.GiB, tenth), "0": 0, "3MiB": 3 * functions.MiB, "1000GiB": 1000 * functions.GiB} {
+		cfg, err := parse(t, map[string]string{"SPILLWAY_NODE_CACHE": set}, "--data", dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := cacheSize(cfg); err != nil || got != want {
+			t.Errorf("cache %q is %s, %v; want %s", set, got, err, want)
 		}
 	}
 }

@@ -63,8 +63,11 @@ func unavailable() *functions.Error {
 
 func byCode(resp minio.ErrorResponse, what string) *functions.Error {
 	switch resp.Code {
-	case minio.NoSuchKey, minio.NoSuchBucket, minio.NoSuchVersion, minio.NoSuchUpload:
+	case minio.NoSuchKey, minio.NoSuchBucket, minio.NoSuchVersion:
 		return functions.NotFound("object_not_found", "%s is not in the object store", what)
+	case minio.NoSuchUpload:
+		return functions.NotFound("upload_not_found", "no upload of %s is under way by that name", what).
+			WithHint("it was completed or aborted, or grew too old")
 	case minio.PreconditionFailed:
 		return functions.Conflict("object_changed", "%s is not the object that was asked for", what)
 	case minio.NotImplemented:

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -16,18 +17,24 @@ import (
 	"github.com/spillway/spillway/functions"
 )
 
-// maxParts is S3's bound on the parts of one object, and on their numbers.
-const maxParts = 10_000
+// S3's bounds on one object in parts: how many and their numbers, and the bytes
+// of one. A part that is not the last has at least 5 MiB, which the store sees
+// when the upload is completed.
+const (
+	maxParts = 10_000
+	maxPart  = 5 << 30
+)
 
 // NewMultipart begins an upload in parts of ref's key and content type, and
-// returns the store's name for it. With checksums every part must bring its
-// SHA-256.
+// returns the store's name for it. With checksums the store takes no part that
+// comes without its SHA-256.
 func (s *Store) NewMultipart(ctx context.Context, ref functions.ObjectRef, checksums bool) (uploadID string, err error) {
 	if err := checkWrite(ref.Bucket, ref.Key); err != nil {
 		return "", err
 	}
 	opts := minio.PutObjectOptions{ContentType: ref.ContentType}
 	if checksums {
+		// The library sends x-amz-checksum- names as headers of their own.
 		opts.UserMetadata = map[string]string{"X-Amz-Checksum-Algorithm": "SHA256"}
 	}
 	id, err := s.core.NewMultipartUpload(ctx, ref.Bucket, ref.Key, opts)
@@ -35,14 +42,17 @@ func (s *Store) NewMultipart(ctx context.Context, ref functions.ObjectRef, check
 }
 
 // PresignPart signs the upload of one part: its number from 1, its size in bytes
-// and, when sum is not empty, its SHA-256 in hex. Sending a part again replaces
-// it. It needs no network.
+// and, when sum is not empty, its SHA-256 in hex. The store refuses anything
+// else. Sending a part again replaces it. It needs no network.
 func (s *Store) PresignPart(ctx context.Context, ref functions.ObjectRef, uploadID string, number int, size int64, sum string, ttl time.Duration) (functions.PresignedRequest, error) {
 	if err := checkWrite(ref.Bucket, ref.Key); err != nil {
 		return functions.PresignedRequest{}, err
 	}
 	if number < 1 || number > maxParts {
 		return functions.PresignedRequest{}, functions.Invalid("bad_part", "part %d is out of range 1 to %d", number, maxParts).WithField("parts")
+	}
+	if size < 1 || size > maxPart {
+		return functions.PresignedRequest{}, functions.Invalid("bad_size", "part %d has %d bytes; a part has 1 byte to 5 GiB", number, size).WithField("size")
 	}
 	headers := map[string]string{"Content-Length": strconv.FormatInt(size, 10)}
 	if sum != "" {
@@ -90,30 +100,51 @@ func (s *Store) Parts(ctx context.Context, ref functions.ObjectRef, uploadID str
 	}
 }
 
-// CompleteMultipart makes the object of its parts, unless the key has one:
-// ErrConflict. ErrNotFound: the upload was completed or aborted before.
+// CompleteMultipart makes the object of its parts, in the order of their
+// numbers, and returns what the store says of it; a SHA-256 of the whole it does
+// not know. ErrConflict: the key has an object, be it this upload's. Whoever may
+// have missed the answer to an earlier call finds out with Stat. ErrNotFound:
+// the key has none, and the upload was aborted or never begun. ErrInvalid: a
+// part is missing, another one or too small; the upload stays.
 func (s *Store) CompleteMultipart(ctx context.Context, ref functions.ObjectRef, uploadID string, parts []functions.Part) (functions.ObjectRef, error) {
 	if err := checkWrite(ref.Bucket, ref.Key); err != nil {
 		return ref, err
 	}
+	list, err := completion(parts)
+	if err != nil {
+		return ref, err
+	}
 	var opts minio.PutObjectOptions
 	opts.SetMatchETagExcept("*")
+	info, err := s.core.CompleteMultipartUpload(ctx, ref.Bucket, ref.Key, uploadID, list, opts)
+	if code(err) == minio.NoSuchUpload { // a store may look for the upload before the object
+		if _, statErr := s.Stat(ctx, ref.Bucket, ref.Key, ""); statErr == nil {
+			return ref, fmt.Errorf("complete the upload of %s/%s: %w", ref.Bucket, ref.Key,
+				functions.Conflict("object_exists", "%s/%s is in the object store already", ref.Bucket, ref.Key).WithCause(err))
+		}
+	}
+	if err != nil {
+		return ref, translate(ctx, err, "complete the upload of", ref.Bucket, ref.Key)
+	}
+	return s.Stat(ctx, ref.Bucket, ref.Key, info.VersionID)
+}
+
+// completion is the list of parts that a store wants to see.
+func completion(parts []functions.Part) ([]minio.CompletePart, error) {
+	if len(parts) == 0 || len(parts) > maxParts {
+		return nil, functions.Invalid("bad_part", "an object has 1 to %d parts, not %d", maxParts, len(parts)).WithField("parts")
+	}
 	list := make([]minio.CompletePart, len(parts))
 	for i, p := range parts {
 		list[i] = minio.CompletePart{PartNumber: p.Number, ETag: p.ETag}
 		if p.SHA256 != "" {
 			var err error
 			if list[i].ChecksumSHA256, err = base64SHA256(p.SHA256); err != nil {
-				return ref, err
+				return nil, err
 			}
 		}
 	}
-	info, err := s.core.CompleteMultipartUpload(ctx, ref.Bucket, ref.Key, uploadID, list, opts)
-	if err != nil {
-		return ref, translate(ctx, err, "complete the upload of", ref.Bucket, ref.Key)
-	}
-	ref.ETag, ref.VersionID = info.ETag, info.VersionID
-	return ref, nil
+	return list, nil
 }
 
 // AbortMultipart gives up an upload in parts and frees what it took. Aborting
@@ -131,10 +162,18 @@ func (s *Store) AbortMultipart(ctx context.Context, ref functions.ObjectRef, upl
 }
 
 // PresignPost signs an upload by an HTML form: just ref's key and content type,
-// and a file of least to most bytes. It needs no network.
+// and a file of least to most bytes. Until it expires a second upload replaces
+// the object: a form knows no condition. It needs no network.
 func (s *Store) PresignPost(ctx context.Context, ref functions.ObjectRef, least, most int64, ttl time.Duration) (functions.PostForm, error) {
-	if err := checkWrite(ref.Bucket, ref.Key); err != nil {
+	if err := errors.Join(checkWrite(ref.Bucket, ref.Key), checkTTL(ttl)); err != nil {
 		return functions.PostForm{}, err
+	}
+	if least < 0 || most < max(least, 1) || most > maxPart {
+		return functions.PostForm{}, functions.Invalid("bad_size", "%d to %d bytes are no range of sizes", least, most).
+			WithHint("a form takes a file of at most 5 GiB").WithField("size")
+	}
+	if ref.ContentType == "" {
+		ref.ContentType = "application/octet-stream"
 	}
 	expires := time.Now().Add(ttl)
 	p := minio.NewPostPolicy()

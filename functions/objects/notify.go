@@ -21,7 +21,7 @@ const ours = "spillway-"
 // bucket's owner does this. A target that the store does not know is ErrInvalid;
 // a store without notifications answers ErrUnavailable.
 func (s *Store) SetNotifications(ctx context.Context, bucket string, targets []string, triggers []functions.Trigger) error {
-	if err := checkBucket(bucket); err != nil {
+	if err := functions.BucketName(bucket); err != nil {
 		return err
 	}
 	have, err := s.core.GetBucketNotification(ctx, bucket)

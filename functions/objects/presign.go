@@ -69,9 +69,8 @@ func (s *Store) PresignGet(ctx context.Context, ref functions.ObjectRef, ttl tim
 }
 
 func (s *Store) presign(ctx context.Context, method string, ref functions.ObjectRef, ttl time.Duration, query url.Values, headers map[string]string) (functions.PresignedRequest, error) {
-	if ttl < time.Second || ttl > maxSigned {
-		return functions.PresignedRequest{}, functions.Invalid("bad_ttl", "a signed request cannot live %s", ttl).
-			WithHint("use 1s to 168h")
+	if err := checkTTL(ttl); err != nil {
+		return functions.PresignedRequest{}, err
 	}
 	extra := make(http.Header, len(headers))
 	for k, v := range headers {
@@ -83,4 +82,11 @@ func (s *Store) presign(ctx context.Context, method string, ref functions.Object
 		return functions.PresignedRequest{}, translate(ctx, err, "sign request for", ref.Bucket, ref.Key)
 	}
 	return functions.PresignedRequest{Method: method, URL: u.String(), Headers: headers, ExpiresAt: expires}, nil
+}
+
+func checkTTL(ttl time.Duration) error {
+	if ttl < time.Second || ttl > maxSigned {
+		return functions.Invalid("bad_ttl", "a signed request cannot live %s", ttl).WithHint("use 1s to 168h")
+	}
+	return nil
 }

@@ -16,10 +16,15 @@ import (
 )
 
 // Put stores what r gives under key and returns what was stored, its SHA-256
-// taken while the bytes passed. size is in bytes; -1 means until r ends, which
-// is streamed in parts of 16 MiB. An object of that key is replaced, at once and
-// as a whole: readers see the old one or the new one. r's own error is returned
-// as it is, and nothing is stored then.
+// taken while the bytes passed. size is in bytes; -1 means until r ends, up to
+// 156 GiB. An object of that key is replaced, at once and as a whole: readers see
+// the old one or the new one. r's own error is returned as it is, and nothing is
+// stored then.
+//
+// However large the content is, little of it is in memory: of a stream one part
+// of 16 MiB, or more beyond 156 GiB; of a file just copy buffers, because parts
+// are read from where they are. A file is anything that can read and seek at
+// will; what it holds must not change meanwhile.
 func (s *Store) Put(ctx context.Context, bucket, key string, r io.Reader, size int64, contentType string) (functions.ObjectRef, error) {
 	ref := functions.ObjectRef{Bucket: bucket, Key: key, ContentType: contentType}
 	if err := checkWrite(bucket, key); err != nil {
@@ -28,6 +33,9 @@ func (s *Store) Put(ctx context.Context, bucket, key string, r io.Reader, size i
 	if ref.ContentType == "" {
 		ref.ContentType = "application/octet-stream"
 	}
+	if f, ok := fileAt(r, size); ok && size >= bigObject {
+		return s.putFile(ctx, ref, f, size)
+	}
 	src := &source{r: r, sum: sha256.New()}
 	body, size, err := small(src, size)
 	if err != nil {
@@ -35,7 +43,7 @@ func (s *Store) Put(ctx context.Context, bucket, key string, r io.Reader, size i
 	}
 	info, err := s.core.Client.PutObject(ctx, bucket, key, body, size, minio.PutObjectOptions{
 		ContentType: ref.ContentType,
-		PartSize:    partSize,
+		PartSize:    uint64(partFor(size)),
 	})
 	if src.err != nil { // the library reports it as a broken connection
 		return ref, fmt.Errorf("read the content of %s/%s: %w", bucket, key, src.err)
@@ -49,6 +57,12 @@ func (s *Store) Put(ctx context.Context, bucket, key string, r io.Reader, size i
 	ref.ETag, ref.VersionID, ref.Size = info.ETag, info.VersionID, src.n
 	ref.SHA256 = hex.EncodeToString(src.sum.Sum(nil))
 	return ref, nil
+}
+
+// partFor is the size of the parts of an object of size bytes, of which there
+// are at most maxParts. An unknown size is negative.
+func partFor(size int64) int64 {
+	return max(pieceSize, (size+maxParts-1)/maxParts)
 }
 
 // small takes content of at most smallPut bytes into memory, where its size is

@@ -8,22 +8,8 @@ import (
 	"hash"
 	"io"
 	"os"
-	"sync/atomic"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/spillway/spillway/functions"
-)
-
-// Staging copies through buffers of 1 MiB. An object of at least bigObject is
-// fetched as ranges of rangeSize by several readers, which gains where one TCP
-// stream stays below the line rate (20 to 25 % even on loopback) and loses on
-// smaller ones.
-const (
-	copyBuffer = 1 << 20
-	bigObject  = 32 << 20
-	rangeSize  = 16 << 20
-	readers    = 4
 )
 
 // Stage writes the object that ref names into f, which must be empty, and
@@ -69,58 +55,22 @@ func (s *Store) stageWhole(ctx context.Context, ref functions.ObjectRef, f *os.F
 	return nil
 }
 
-// stageRanges runs the readers, and one hasher that follows them in order while
-// the bytes are still in the page cache.
 func (s *Store) stageRanges(ctx context.Context, ref functions.ObjectRef, f *os.File, sum hash.Hash) error {
 	if err := f.Truncate(ref.Size); err != nil {
 		return fmt.Errorf("make room for %s/%s: %w", ref.Bucket, ref.Key, err)
 	}
-	count := (ref.Size + rangeSize - 1) / rangeSize
-	done := make([]chan struct{}, count) // each closed when its range is in f
-	for i := range done {
-		done[i] = make(chan struct{})
-	}
-	var next atomic.Int64
-	g, ctx := errgroup.WithContext(ctx)
-	for range min(readers, count) {
-		g.Go(func() error {
-			buf := make([]byte, copyBuffer)
-			for i := next.Add(1) - 1; i < count; i = next.Add(1) - 1 {
-				off := i * rangeSize
-				if err := s.stageRange(ctx, ref, f, off, min(rangeSize, ref.Size-off), buf); err != nil {
-					return err
-				}
-				close(done[i])
-			}
-			return nil
-		})
-	}
-	g.Go(func() error {
-		buf := make([]byte, copyBuffer)
-		for i := range done {
-			select {
-			case <-done[i]:
-			case <-ctx.Done():
-				return context.Cause(ctx)
-			}
-			off := int64(i) * rangeSize
-			part := io.NewSectionReader(f, off, min(rangeSize, ref.Size-off))
-			if _, err := io.CopyBuffer(onlyWriter{sum}, part, buf); err != nil {
-				return fmt.Errorf("hash %s/%s: %w", ref.Bucket, ref.Key, err)
-			}
-		}
-		return nil
-	})
-	return g.Wait()
+	return inPieces(ctx, ref.Size, pieceSize, func(ctx context.Context, off, length int64) error {
+		return s.stageRange(ctx, ref, f, off, length)
+	}, hashInOrder(sum, f))
 }
 
-func (s *Store) stageRange(ctx context.Context, ref functions.ObjectRef, f *os.File, off, length int64, buf []byte) error {
+func (s *Store) stageRange(ctx context.Context, ref functions.ObjectRef, f *os.File, off, length int64) error {
 	body, err := s.GetRange(ctx, ref, off, length)
 	if err != nil {
 		return err
 	}
 	defer body.Close()
-	n, err := io.CopyBuffer(onlyWriter{io.NewOffsetWriter(f, off)}, body, buf)
+	n, err := io.CopyBuffer(onlyWriter{io.NewOffsetWriter(f, off)}, body, make([]byte, copyBuffer))
 	if err != nil {
 		return fmt.Errorf("stage %s/%s: %w", ref.Bucket, ref.Key, err)
 	}
@@ -129,9 +79,6 @@ func (s *Store) stageRange(ctx context.Context, ref functions.ObjectRef, f *os.F
 	}
 	return nil
 }
-
-// onlyWriter hides every other method, so that CopyBuffer uses its buffer.
-type onlyWriter struct{ io.Writer }
 
 func changed(ref functions.ObjectRef, why string) error {
 	return functions.Conflict("object_changed", "%s/%s is not the object that was accepted: %s", ref.Bucket, ref.Key, why)

@@ -22,9 +22,6 @@ const (
 )
 
 const (
-	// partSize bounds the memory of one upload of unknown size. S3 allows
-	// 10,000 parts, so such an object may have up to 156 GiB.
-	partSize = 16 << 20
 	// smallPut is held in memory so that it is one request, which can be sent
 	// again after a broken connection.
 	smallPut = 1 << 20
@@ -130,7 +127,7 @@ func (s *Store) Ready(ctx context.Context) error {
 
 // EnsureBucket makes the bucket unless it is there.
 func (s *Store) EnsureBucket(ctx context.Context, bucket string) error {
-	if err := checkBucket(bucket); err != nil {
+	if err := functions.BucketName(bucket); err != nil {
 		return err
 	}
 	there, err := s.core.BucketExists(ctx, bucket)

@@ -78,6 +78,52 @@ func TestSigningNeedsNoNetworkAndNamesThePublicHost(t *testing.T) {
 	}
 }
 
+func TestSigningAPartAndAFormHasBounds(t *testing.T) {
+	s := newStore(t, "http://127.0.0.1:1", "https://s3.example.com")
+	ref := functions.ObjectRef{Bucket: "uploads", Key: "in/1/a b.wav"}
+	p, err := s.PresignPart(t.Context(), ref, "id", 10_000, 5<<30, strings.Repeat("ab", 32), time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u, err := url.Parse(p.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := u.Query()
+	if got, want := q.Get("X-Amz-SignedHeaders"), "content-length;host;x-amz-checksum-sha256"; got != want {
+		t.Errorf("signed headers are %q, want %q", got, want)
+	}
+	if u.Host != "s3.example.com" || q.Get("partNumber") != "10000" || q.Get("uploadId") != "id" {
+		t.Errorf("signed for %s", u)
+	}
+	for _, c := range []struct {
+		number int
+		size   int64
+		sum    string
+		ttl    time.Duration
+	}{{0, 1, "", time.Minute}, {10_001, 1, "", time.Minute}, {1, 0, "", time.Minute}, {1, 5<<30 + 1, "", time.Minute},
+		{1, 1, "ab", time.Minute}, {1, 1, "", 0}} {
+		if _, err := s.PresignPart(t.Context(), ref, "id", c.number, c.size, c.sum, c.ttl); !errors.Is(err, functions.ErrInvalid) {
+			t.Errorf("part %+v: got %v, want invalid", c, err)
+		}
+	}
+	f, err := s.PresignPost(t.Context(), ref, 0, 5<<30, time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f.URL != "https://s3.example.com/uploads/" || f.Fields["key"] != ref.Key || f.Fields["Content-Type"] != "application/octet-stream" {
+		t.Errorf("the form is %+v", f)
+	}
+	for _, c := range []struct {
+		least, most int64
+		ttl         time.Duration
+	}{{-1, 1, time.Minute}, {0, 0, time.Minute}, {2, 1, time.Minute}, {1, 5<<30 + 1, time.Minute}, {1, 2, 0}, {1, 2, 8 * 24 * time.Hour}} {
+		if _, err := s.PresignPost(t.Context(), ref, c.least, c.most, c.ttl); !errors.Is(err, functions.ErrInvalid) {
+			t.Errorf("form %+v: got %v, want invalid", c, err)
+		}
+	}
+}
+
 func TestADeadStoreIsNoticedSoon(t *testing.T) {
 	s := newStore(t, "http://"+miniotest.FreeAddr(t), "")
 	ref := functions.ObjectRef{Bucket: "uploads", Key: "k", ETag: "e", Size: 64 << 20}

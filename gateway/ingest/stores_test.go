@@ -35,7 +35,13 @@ func newDesk(triggers ...functions.Trigger) *desk {
 
 func (d *desk) List() []functions.Function { return d.fns }
 
-func (d *desk) Version(functions.Name, int) (functions.Function, error) { return d.fns[0], nil }
+func (d *desk) Versions(functions.Name) []functions.Function { return d.fns }
+
+func (d *desk) Mark(context.Context, functions.Name) (functions.Mark, error) {
+	return functions.Mark{}, nil
+}
+
+func (d *desk) Move(context.Context, functions.Name, functions.Mark) error { return nil }
 
 func (d *desk) Accept(_ context.Context, c intake.Call) (intake.Ticket, error) {
 	d.mu.Lock()
@@ -57,7 +63,9 @@ func (d *desk) ByKey(_ context.Context, _ functions.Name, key string) (functions
 	return "", d.keys[key] > 0, nil
 }
 
-func (d *desk) Append(context.Context, string, ...functions.Event) (uint64, error) { return 0, nil }
+func (d *desk) Arrived(_ context.Context, t functions.Task, _ string) (functions.Task, error) {
+	return t, nil
+}
 
 func (d *desk) started() int {
 	d.mu.Lock()
@@ -66,7 +74,7 @@ func (d *desk) started() int {
 }
 
 func (d *desk) ingest(st *objects.Store) *ingest.Ingest {
-	return ingest.New(ingest.Config{Functions: d, Objects: st, Door: d, Tasks: d, Log: d})
+	return ingest.New(ingest.Config{Functions: d, Objects: st, Door: d, Tasks: d, Marks: d})
 }
 
 func put(t *testing.T, st *objects.Store, bucket, key string) {
@@ -139,7 +147,7 @@ func TestMinIOStartsTasksThroughWebhookAndListing(t *testing.T) {
 	env := append(miniotest.WebhookEnv("FAST", srv.URL, token, ""), miniotest.WebhookEnv("DURABLE", srv.URL, token, queue)...)
 	m := miniotest.Start(t, miniotest.Options{Env: env, Dir: dir})
 	in := d.ingest(m.Store)
-	hook.Store(http.Handler(ingest.NewHook(in, token)))
+	hook.Store(http.Handler(ingest.NewHook(in, ingest.Webhook, token)))
 	for _, bucket := range []string{"inbox", "uploads"} {
 		if err := m.Store.EnsureBucket(t.Context(), bucket); err != nil {
 			t.Fatal(err)

@@ -5,6 +5,9 @@
 // decides the route under the policy in force, its key finds an earlier task of
 // the same key, the queue limit is asked, a large event becomes an object, and
 // the log takes the submit event. Only after that does Accept return.
+//
+// A task whose file comes later is accepted as awaiting it. Whoever learns that
+// the file is in the store calls Arrived, which starts the task once.
 package intake
 
 import (
@@ -20,9 +23,11 @@ import (
 	"github.com/spillway/spillway/gateway/content"
 )
 
-// Submitter writes to the log. Submit returns the event's sequence once it is durable.
-type Submitter interface {
+// Log takes events and returns their sequence once they are durable. Two appends
+// with one msgID are one message.
+type Log interface {
 	Submit(ctx context.Context, e functions.Event) (seq uint64, err error)
+	Append(ctx context.Context, msgID string, events ...functions.Event) (seq uint64, err error)
 }
 
 // Functions knows the deployed functions.
@@ -46,11 +51,14 @@ type Queue interface {
 // Objects stores what is too large for the log. A size of -1 means unknown.
 type Objects interface {
 	Put(ctx context.Context, bucket, key string, r io.Reader, size int64, contentType string) (functions.ObjectRef, error)
+	Stat(ctx context.Context, bucket, key, version string) (functions.ObjectRef, error)
+	GetRange(ctx context.Context, ref functions.ObjectRef, off, length int64) (io.ReadCloser, error)
+	Delete(ctx context.Context, ref functions.ObjectRef) error
 }
 
 // Config is what a Door needs. Every field but Now is required.
 type Config struct {
-	Log       Submitter
+	Log       Log
 	Functions Functions
 	Tasks     Tasks
 	Queue     Queue
@@ -83,7 +91,12 @@ type Call struct {
 	Event       json.RawMessage // valid JSON; empty = none
 	Inputs      []functions.Input
 	Params      json.RawMessage
-	AwaitUpload bool // the first input is announced but not stored yet
+	AwaitUpload bool                 // the inputs are announced but not stored yet
+	Upload      *functions.Multipart // how the first comes in parts, when it does
+	Form        bool                 // an HTML form sends it
+
+	Parent functions.TaskID // whose output it works on; empty = none
+	Depth  int              // tasks in line before it
 
 	Source   string // http, upload, seed, s3, cli
 	Key      string // idempotency key; empty = none
@@ -174,7 +187,7 @@ func (d *Door) room(fn functions.Function) error {
 func (d *Door) task(c Call, fn functions.Function) functions.Task {
 	t := functions.Task{
 		ID: c.ID, Function: fn.Name, Version: fn.Version, State: functions.Queued,
-		Event: c.Event, Inputs: c.Inputs, Params: c.Params,
+		Event: c.Event, Inputs: c.Inputs, Params: c.Params, Parent: c.Parent, Depth: c.Depth,
 		Source: c.Source, Key: c.Key, BodyHash: c.BodyHash, CallID: c.CallID, Metadata: c.Metadata,
 		Priority: c.Priority, CreatedAt: d.cfg.Now().UTC().Truncate(time.Millisecond),
 	}
@@ -182,7 +195,7 @@ func (d *Door) task(c Call, fn functions.Function) functions.Task {
 		t.ID = d.NewID()
 	}
 	if c.AwaitUpload {
-		t.State = functions.AwaitingUpload
+		t.State, t.Upload, t.Form = functions.AwaitingUpload, c.Upload, c.Form
 	}
 	if t.Priority == 0 {
 		t.Priority = fn.Priority

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/spillway/spillway/functions"
 	"github.com/spillway/spillway/gateway/content"
@@ -13,6 +15,9 @@ import (
 
 // Bucket holds what comes in.
 const Bucket = "uploads"
+
+// MaxPut is the largest object that one request can store, by S3's rules.
+const MaxPut = 5 * functions.GiB
 
 // InputKey is where an input of a task lies in Bucket.
 func InputKey(id functions.TaskID, name string) string { return "in/" + string(id) + "/" + name }
@@ -39,6 +44,30 @@ func (d *Door) StoreInput(ctx context.Context, id functions.TaskID, name string,
 		return functions.Input{}, content.Type{}, fmt.Errorf("store input: %w", err)
 	}
 	return functions.Input{Name: name, ObjectRef: ref}, kind, nil
+}
+
+// Refused reports whether a call that Accept answered with err certainly made no
+// task. Other errors leave it open whether the log took it.
+func Refused(err error) bool {
+	var known *functions.Error
+	return errors.As(err, &known) && !errors.Is(err, functions.ErrUnavailable) && !errors.Is(err, functions.ErrTimeout)
+}
+
+// Discard deletes inputs that were stored for a call that made no task. It goes
+// on when the caller has left.
+func (d *Door) Discard(ctx context.Context, inputs []functions.Input) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	var failed error
+	for _, in := range inputs {
+		if in.Key == "" { // it lies elsewhere, and is not ours
+			continue
+		}
+		if err := d.cfg.Objects.Delete(ctx, in.ObjectRef); err != nil {
+			failed = errors.Join(failed, fmt.Errorf("delete input of a refused call: %w", err))
+		}
+	}
+	return failed
 }
 
 // storeEvent keeps an event that is too large for the log.

@@ -28,15 +28,19 @@ func (a *API) ingestFile(w http.ResponseWriter, r *http.Request) error {
 	r.Body = http.MaxBytesReader(w, r.Body, int64(a.cfg.MaxUpload))
 	id := a.cfg.Door.NewID()
 	f, err := a.readForm(ctx, r, id)
-	if err != nil {
-		return err
+	var call intake.Call
+	if err == nil {
+		call, err = a.call(id, f)
 	}
-	call, err := a.call(id, f)
 	if err != nil {
+		a.discard(ctx, f)
 		return err
 	}
 	ticket, err := a.cfg.Door.Accept(ctx, call)
 	if err != nil {
+		if intake.Refused(err) {
+			a.discard(ctx, f)
+		}
 		return fmt.Errorf("accept task: %w", err)
 	}
 	return a.answer(w, r, http.StatusOK, accepted{
@@ -44,6 +48,16 @@ func (a *API) ingestFile(w http.ResponseWriter, r *http.Request) error {
 		Message:       fmt.Sprintf("File %s was accepted and will be processed by %s", f.input.Name, call.Function),
 		EstimatedTime: a.estimate(ctx, call.Function),
 	})
+}
+
+// discard deletes the file of a form that made no task.
+func (a *API) discard(ctx context.Context, f form) {
+	if f.input == nil {
+		return
+	}
+	if err := a.cfg.Door.Discard(ctx, []functions.Input{*f.input}); err != nil {
+		a.cfg.Log.Warn("file of a refused form stays in the store", "err", err)
+	}
 }
 
 // call turns the form into the wish to run a function.

@@ -26,6 +26,7 @@ type Door interface {
 	NewID() functions.TaskID
 	StoreInput(ctx context.Context, id functions.TaskID, name string, r io.Reader, size int64, declared string) (functions.Input, content.Type, error)
 	Accept(ctx context.Context, c intake.Call) (intake.Ticket, error)
+	Discard(ctx context.Context, inputs []functions.Input) error
 }
 
 // Functions knows what is deployed.

@@ -36,6 +36,7 @@ type world struct {
 	stored   map[string]int64 // bytes by file name
 	storeErr error
 	accepted []intake.Call
+	refuse   error // Accept's answer
 	deployed []functions.Function
 	tasks    map[functions.TaskID]functions.Task
 	nodes    []functions.NodeStatus
@@ -69,7 +70,17 @@ func (w *world) StoreInput(_ context.Context, _ functions.TaskID, name string, r
 	return functions.Input{Name: name}, content.Detect(head[:n], name, declared), nil
 }
 
+func (w *world) Discard(_ context.Context, inputs []functions.Input) error {
+	for _, in := range inputs {
+		delete(w.stored, in.Name)
+	}
+	return nil
+}
+
 func (w *world) Accept(_ context.Context, c intake.Call) (intake.Ticket, error) {
+	if w.refuse != nil {
+		return intake.Ticket{}, w.refuse
+	}
 	w.accepted = append(w.accepted, c)
 	t := functions.Task{ID: c.ID, Function: c.Function, State: functions.Queued, Route: c.Content.Route(c.Policy), CreatedAt: now}
 	w.tasks[t.ID] = t
@@ -270,8 +281,8 @@ func TestIngestRefuses(t *testing.T) {
 			if err := json.Unmarshal([]byte(body), &p); err != nil || status != c.status || !strings.Contains(p.Detail, c.says) || p.Code == "" {
 				t.Errorf("got %d %s, want %d with %q", status, body, c.status, c.says)
 			}
-			if len(w.accepted) != 0 {
-				t.Error("it was accepted")
+			if len(w.accepted)+len(w.stored) != 0 {
+				t.Errorf("%d tasks were accepted, %d files stay", len(w.accepted), len(w.stored))
 			}
 		})
 	}
@@ -294,6 +305,25 @@ func TestIngestRefuses(t *testing.T) {
 	w.storeErr, w.deployed = nil, nil
 	if status, answer := w.ingest(speech); status != 422 || !strings.Contains(answer, "no function handles anything") {
 		t.Errorf("nothing deployed: %d %s", status, answer)
+	}
+}
+
+// A file whose task was refused goes; one whose task may be in the log stays.
+func TestTheFileOfARefusedTaskIsDeleted(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		err   error
+		stays int
+	}{
+		{"refused", functions.NewError(functions.ErrThrottled, "queue_full", "full"), 0},
+		{"the log does not answer", functions.Unavailable("log_unavailable", "down"), 1},
+		{"unknown", errors.New("broken"), 1},
+	} {
+		w := newWorld()
+		w.refuse = c.err
+		if status, body := w.ingest(speech); status < 400 || len(w.stored) != c.stays {
+			t.Errorf("%s: %d %s, and %d files stay, want %d", c.name, status, body, len(w.stored), c.stays)
+		}
 	}
 }
 

@@ -30,9 +30,14 @@ type outbox struct {
 	sidecar string // absolute; empty when xattrs hold the attributes
 	created func(ctx context.Context, bucket, key, etag, versionID string) error
 	log     *slog.Logger
+
+	completing turns
 }
 
 func (o *outbox) PutObject(ctx context.Context, in s3response.PutObjectInput) (s3response.PutObjectOutput, error) {
+	if err := keyOK(in.Key); err != nil {
+		return s3response.PutObjectOutput{}, err
+	}
 	in.Body = whole(in.Body, in.ContentLength)
 	out, err := o.Backend.PutObject(ctx, in)
 	if err != nil {
@@ -42,19 +47,17 @@ func (o *outbox) PutObject(ctx context.Context, in s3response.PutObjectInput) (s
 }
 
 func (o *outbox) UploadPart(ctx context.Context, in *s3.UploadPartInput) (*s3.UploadPartOutput, error) {
+	if err := uploadOK(in.UploadId); err != nil {
+		return nil, err
+	}
 	in.Body = whole(in.Body, in.ContentLength)
 	return o.Backend.UploadPart(ctx, in)
 }
 
-func (o *outbox) CompleteMultipartUpload(ctx context.Context, in *s3.CompleteMultipartUploadInput) (s3response.CompleteMultipartUploadResult, string, error) {
-	out, version, err := o.Backend.CompleteMultipartUpload(ctx, in)
-	if err != nil {
-		return out, version, err
-	}
-	return out, version, o.commit(ctx, in.Bucket, in.Key, deref(out.ETag), version)
-}
-
 func (o *outbox) CopyObject(ctx context.Context, in s3response.CopyObjectInput) (s3response.CopyObjectOutput, error) {
+	if err := keyOK(in.Key); err != nil {
+		return s3response.CopyObjectOutput{}, err
+	}
 	out, err := o.Backend.CopyObject(ctx, in)
 	if err != nil {
 		return out, err

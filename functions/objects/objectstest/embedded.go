@@ -79,7 +79,7 @@ func Embedded(t testing.TB, o EmbeddedOptions) *Server {
 	s := &Server{Endpoint: "http://" + c.Addr, Kind: KindEmbedded, done: make(chan struct{})}
 	if o.TLS {
 		c.CertFile, c.KeyFile, s.RootCAs = certificate(t)
-		s.Endpoint, s.Kind = "https://"+c.Addr, KindEmbeddedTLS
+		s.Endpoint, s.Kind, s.certFile = "https://"+c.Addr, KindEmbeddedTLS, c.CertFile
 	}
 	config, err := json.Marshal(c)
 	if err != nil {

@@ -133,6 +133,83 @@ func unknownSize(ctx context.Context, b *bench) error {
 	return nil
 }
 
+// putFile puts what can be read at will, from where it stands.
+func putFile(ctx context.Context, b *bench) error {
+	data := random(50<<20 + 13)
+	f, err := os.Create(filepath.Join(b.t.TempDir(), "f"))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := f.Write(data); err != nil {
+		return err
+	}
+	for _, from := range []int64{0, 7} {
+		if _, err := f.Seek(from, io.SeekStart); err != nil {
+			return err
+		}
+		ref, err := b.store.Put(ctx, b.bucket, "file", f, int64(len(data))-from, "video/mp4")
+		if err != nil {
+			return err
+		}
+		now, err := b.store.Stat(ctx, b.bucket, "file", "")
+		if err != nil || ref.SHA256 != sum(data[from:]) || now.ETag != ref.ETag || now.Size != ref.Size || now.ContentType != "video/mp4" {
+			return fmt.Errorf("from %d: put returned %+v, stat %+v, %w", from, ref, now, err)
+		}
+		if got, err := b.read(ctx, ref); err != nil || !bytes.Equal(got, data[from:]) {
+			return fmt.Errorf("from %d: %d bytes came back, %w", from, len(got), err)
+		}
+	}
+	old, err := b.store.Stat(ctx, b.bucket, "file", "")
+	if err != nil {
+		return err
+	}
+	_, err = b.store.Put(ctx, b.bucket, "file", io.NewSectionReader(f, 0, 40<<20), 41<<20, "")
+	if err := wantClass(err, functions.ErrInvalid, "a file that is shorter"); err != nil {
+		return err
+	}
+	broken := errors.New("disk on fire")
+	_, err = b.store.Put(ctx, b.bucket, "file", burning{f, broken}, 50<<20, "")
+	if !errors.Is(err, broken) {
+		return fmt.Errorf("a disk that fails: got %w, want its error", err)
+	}
+	stopped, stop := context.WithCancel(ctx)
+	_, err = b.store.Put(stopped, b.bucket, "file", canceling{f, stop}, 50<<20, "")
+	if !errors.Is(err, context.Canceled) {
+		return fmt.Errorf("canceled: got %w, want that", err)
+	}
+	if now, err := b.store.Stat(ctx, b.bucket, "file", ""); err != nil || now != old {
+		return fmt.Errorf("after failures there is %+v, want %+v, %w", now, old, err)
+	}
+	return nil
+}
+
+// burning is a file that fails behind 20 MiB.
+type burning struct {
+	*os.File
+	err error
+}
+
+func (b burning) ReadAt(p []byte, off int64) (int, error) {
+	if off+int64(len(p)) > 20<<20 {
+		return 0, b.err
+	}
+	return b.File.ReadAt(p, off)
+}
+
+// canceling is a file whose reader gives up behind 20 MiB.
+type canceling struct {
+	*os.File
+	stop func()
+}
+
+func (c canceling) ReadAt(p []byte, off int64) (int, error) {
+	if off > 20<<20 {
+		c.stop()
+	}
+	return c.File.ReadAt(p, off)
+}
+
 func failingSource(ctx context.Context, b *bench) error {
 	broken := errors.New("disk on fire")
 	for _, c := range []struct {

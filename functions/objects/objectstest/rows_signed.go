@@ -74,10 +74,8 @@ func signedPutRefused(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	select { // the signature's clock counts whole seconds
-	case <-time.After(2100 * time.Millisecond):
-	case <-ctx.Done():
-		return ctx.Err()
+	if err := pause(ctx, 2100*time.Millisecond); err != nil { // the signature's clock counts whole seconds
+		return err
 	}
 	if status, _, _, err := b.send(ctx, p, data, nil); err != nil || status < 400 || status >= 500 {
 		return fmt.Errorf("expired: got %d, want it refused, %w", status, err)

@@ -42,6 +42,8 @@ type Server struct {
 
 	Stdout bytes.Buffer // of the child that Embedded started; read it after Stop or Kill
 
+	certFile string // of a server over TLS that Embedded started
+
 	cmd  *exec.Cmd
 	done chan struct{} // closed when the child is gone
 }
