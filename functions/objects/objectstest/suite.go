@@ -85,10 +85,16 @@ func Suite(t *testing.T, srv *Server) {
 	for _, r := range slices.Concat(rows(), awsRows()) {
 		t.Run(string(r.name), func(t *testing.T) { run(t, r) })
 	}
+	if srv.WithoutCLI {
+		return
+	}
 	t.Run("awscli", func(t *testing.T) {
 		needCLI(t)
 		for _, r := range cliRows() {
-			t.Run(string(r.name), func(t *testing.T) { run(t, r) })
+			t.Run(string(r.name), func(t *testing.T) {
+				t.Parallel() // most of a call is the program's start
+				run(t, r)
+			})
 		}
 	})
 }
