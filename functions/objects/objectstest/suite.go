@@ -135,6 +135,7 @@ func rows() []namedCheck {
 		{"a form takes what was signed, its fields in any order", postForm},
 		{"a form refuses size, key, type, signature and age", postRefused},
 		{"signed GET names the download and its type", signedGet},
+		{"odd keys: upload, stat, download, stage, list, delete", oddKeysSigned},
 		{"a verified SHA-256 is in Stat", statChecksum},
 		{"a browser's preflight is answered", preflight},
 		{RowNotifications, notifications},
