@@ -56,4 +56,5 @@ if [ "${1:-}" = test ]; then
 	[ -e /usr/include/stdio.h ] || install libc6-dev
 	need mkfs.ext4 e2fsprogs
 	need busybox busybox-static
+	[ -x /usr/bin/aws ] || install awscli # another aws may be on PATH; tests want Debian's
 fi

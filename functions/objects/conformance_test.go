@@ -1,7 +1,10 @@
 package objects_test
 
 import (
+	"net/http"
+	"net/http/httptest"
 	"os"
+	"slices"
 	"testing"
 
 	"github.com/spillway/spillway/functions/objects/miniotest"
@@ -19,6 +22,7 @@ func TestConformanceOfTheEmbeddedStore(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			o.Origin = objectstest.Origin
 			srv := objectstest.Embedded(t, o)
+			srv.WithoutCLI = o.SideCar
 			objectstest.Suite(t, srv)
 			if code := srv.Stop(); code != 0 {
 				t.Errorf("the store ended with %d", code)
@@ -31,12 +35,20 @@ func TestConformanceOfTheEmbeddedStore(t *testing.T) {
 }
 
 func TestConformanceOfMinIO(t *testing.T) {
-	// Nobody listens there; MinIO wants the target to exist, not to answer.
-	env := miniotest.WebhookEnv("SUITE", "http://127.0.0.1:9/", "token", t.TempDir())
+	// MinIO wants a target without a queue folder to answer when it starts.
+	hook := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(hook.Close)
+	env := slices.Concat(
+		miniotest.WebhookEnv("FAST", hook.URL, "token", ""),
+		miniotest.WebhookEnv("DURABLE", hook.URL, "token", t.TempDir()))
 	m := miniotest.Start(t, miniotest.Options{Env: env})
 	objectstest.Suite(t, &objectstest.Server{Kind: objectstest.KindMinIO, Endpoint: m.Endpoint})
 }
 
+// SPILLWAY_TEST_S3_ENDPOINT names a store of yours: http://host:port or
+// https://host:port. SPILLWAY_TEST_S3_KEY and SPILLWAY_TEST_S3_SECRET are its
+// keys. The suite makes buckets that begin with "t-" and leaves them behind; a
+// store that lacks something fails that row.
 func TestConformanceOfAnotherStore(t *testing.T) {
 	endpoint := os.Getenv("SPILLWAY_TEST_S3_ENDPOINT")
 	if endpoint == "" {

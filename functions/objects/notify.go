@@ -2,6 +2,7 @@ package objects
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -16,13 +17,20 @@ const ours = "spillway-"
 
 // SetNotifications has MinIO report the bucket's new objects that match a
 // trigger's prefix and suffix to every target, which the store's operator has
-// set up: arn:minio:sqs:<region>:<name>:webhook. They become the only rules of
-// ours; rules of others stay as they are. It is for MinIO alone: on AWS the
-// bucket's owner does this. A target that the store does not know is ErrInvalid;
-// a store without notifications answers ErrUnavailable.
+// set up: arn:minio:sqs:<region>:<name>:webhook. Each target gets them all. They
+// become the only rules of ours; rules of others, of every kind, stay as they
+// are. It is for MinIO alone: on AWS the bucket's owner does this. A target that
+// the store does not know is ErrInvalid, with what its operator must set; a store
+// without notifications answers ErrUnavailable.
 func (s *Store) SetNotifications(ctx context.Context, bucket string, targets []string, triggers []functions.Trigger) error {
 	if err := functions.BucketName(bucket); err != nil {
 		return err
+	}
+	for _, target := range targets {
+		if _, err := notification.NewArnFromString(target); err != nil {
+			return functions.Invalid("bad_arn", "%q is not a notification target", target).
+				WithHint("write arn:minio:sqs::NAME:webhook").WithCause(err)
+		}
 	}
 	have, err := s.core.GetBucketNotification(ctx, bucket)
 	if err != nil {
@@ -34,9 +42,6 @@ func (s *Store) SetNotifications(ctx context.Context, bucket string, targets []s
 	})
 	foreign := len(want.QueueConfigs)
 	for _, target := range targets {
-		if _, err := notification.NewArnFromString(target); err != nil {
-			return functions.Invalid("bad_arn", "%q is not a notification target", target).WithCause(err)
-		}
 		seen := make(map[string]bool)
 		for _, t := range triggers {
 			id := t.Prefix + "\x00" + t.Suffix
@@ -52,7 +57,32 @@ func (s *Store) SetNotifications(ctx context.Context, bucket string, targets []s
 	if slices.EqualFunc(have.QueueConfigs, want.QueueConfigs, sameRule) {
 		return nil
 	}
-	return translate(ctx, s.core.SetBucketNotification(ctx, bucket, want), "set notifications of", bucket, "")
+	err = translate(ctx, s.core.SetBucketNotification(ctx, bucket, want), "set notifications of", bucket, "")
+	if errors.Is(err, functions.ErrInvalid) {
+		return functions.Invalid("unknown_target", "the object store does not take %s as notification targets of %s",
+			strings.Join(targets, ", "), bucket).WithHint("%s", operatorLines(targets)).WithCause(err)
+	}
+	return err
+}
+
+// operatorLines is the environment that makes MinIO know the targets.
+func operatorLines(targets []string) string {
+	var b strings.Builder
+	b.WriteString("start MinIO with these in its environment, and a queue folder for each target that must not miss anything:")
+	for _, target := range targets {
+		arn, err := notification.NewArnFromString(target)
+		if err != nil || arn.Resource != "webhook" {
+			continue
+		}
+		name := arn.AccountID // MinIO keeps the target's name there
+		for _, line := range []string{
+			"ENABLE_" + name + "=on", "ENDPOINT_" + name + "=http://GATEWAY/internal/s3-events",
+			"AUTH_TOKEN_" + name + "=TOKEN", "QUEUE_DIR_" + name + "=FOLDER",
+		} {
+			b.WriteString("\nMINIO_NOTIFY_WEBHOOK_" + line)
+		}
+	}
+	return b.String()
 }
 
 func rule(n int, t functions.Trigger) notification.Config {

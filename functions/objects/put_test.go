@@ -116,3 +116,36 @@ func TestAFailedFileIsGivenUp(t *testing.T) {
 		t.Errorf("aborted %d times, other requests %d; want 1 and 0", aborted.Load(), completed.Load())
 	}
 }
+
+// SPILLWAY_TEST_LARGE=1 has an object larger than four-byte sizes and any cache
+// of parts go in and out, which takes a while and 5 GiB of disk.
+func TestAnObjectOfManyGiB(t *testing.T) {
+	if os.Getenv("SPILLWAY_TEST_LARGE") != "1" {
+		t.Skip("SPILLWAY_TEST_LARGE is not 1")
+	}
+	const size = 5 << 29 // 2.5 GiB
+	in, err := os.Create(filepath.Join(t.TempDir(), "in"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	if _, err := in.WriteAt([]byte("the end"), size-7); err != nil {
+		t.Fatal(err)
+	}
+	out, err := os.Create(filepath.Join(t.TempDir(), "out"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	s := objectstest.Embedded(t, objectstest.EmbeddedOptions{}).New(t)
+	if err := s.EnsureBucket(t.Context(), "large"); err != nil {
+		t.Fatal(err)
+	}
+	ref, err := s.Put(t.Context(), "large", "object", in, size, "")
+	if err != nil || ref.Size != size {
+		t.Fatalf("put %d bytes: %v", ref.Size, err)
+	}
+	if _, err := s.Stage(t.Context(), ref, out); err != nil { // compares the SHA-256
+		t.Error(err)
+	}
+}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/versity/versitygw/backend"
+	"github.com/versity/versitygw/s3api/middlewares"
 	"github.com/versity/versitygw/s3err"
 	"github.com/versity/versitygw/s3response"
 )
@@ -76,8 +77,20 @@ func whole(r io.Reader, size *int64) io.Reader {
 	if r == nil || size == nil || *size <= 0 {
 		return r
 	}
-	return &exact{r: r, left: *size}
+	e := &exact{r: r, left: *size}
+	if sum, ok := r.(middlewares.ChecksumReader); ok { // the backend asks it for a checksum that trails the body
+		return exactSum{e, sum}
+	}
+	return e
 }
+
+// exactSum is an exact reader that has its body's trailing checksum.
+type exactSum struct {
+	*exact
+	middlewares.ChecksumReader
+}
+
+func (e exactSum) Read(p []byte) (int, error) { return e.exact.Read(p) }
 
 type exact struct {
 	r    io.Reader

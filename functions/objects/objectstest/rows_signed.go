@@ -174,6 +174,46 @@ func signedGet(ctx context.Context, b *bench) error {
 	return errors.Join(err, want(status == 403, "download of another key: got %d, want 403", status))
 }
 
+// oddKeysSigned takes every odd key through what our client does with it.
+func oddKeysSigned(ctx context.Context, b *bench) error {
+	for i, key := range oddKeys {
+		data := random(i * 1000) // the first is empty
+		ref := b.upload(key, data)
+		p, err := b.store.PresignPut(ctx, ref, time.Minute)
+		if err != nil {
+			return fmt.Errorf("%q: %w", key, err)
+		}
+		if status, _, body, err := b.send(ctx, p, data, nil); err != nil || status != 200 {
+			return fmt.Errorf("upload %q: %d %s, %w", key, status, body, err)
+		}
+		now, err := b.store.Stat(ctx, b.bucket, key, "")
+		if err != nil || now.Key != key || now.Size != ref.Size {
+			return fmt.Errorf("stat %q: %+v, %w", key, now, err)
+		}
+		if p, err = b.store.PresignGet(ctx, now, time.Minute, "x"); err != nil {
+			return fmt.Errorf("%q: %w", key, err)
+		}
+		if status, _, body, err := b.send(ctx, p, nil, nil); err != nil || status != 200 || !bytes.Equal(body, data) {
+			return fmt.Errorf("download %q: %d, %d bytes, %w", key, status, len(body), err)
+		}
+		if _, file, err := b.stage(ctx, now); err != nil || !bytes.Equal(file, data) {
+			return fmt.Errorf("stage %q: %d bytes, %w", key, len(file), err)
+		}
+		for found, err := range b.store.List(ctx, b.bucket, key, "") {
+			if err != nil || found.Key != key {
+				return fmt.Errorf("list %q: %+v, %w", key, found, err)
+			}
+		}
+		if err := b.store.Delete(ctx, now); err != nil {
+			return fmt.Errorf("delete %q: %w", key, err)
+		}
+	}
+	for ref, err := range b.store.List(ctx, b.bucket, "", "") {
+		return fmt.Errorf("left behind: %+v, %v", ref, err)
+	}
+	return nil
+}
+
 func statChecksum(ctx context.Context, b *bench) error {
 	data := random(2000)
 	ref := b.upload("sum", data)
@@ -211,7 +251,7 @@ func preflight(ctx context.Context, b *bench) error {
 // Origin is the web origin that the suite's preflight comes from.
 const Origin = "https://dashboard.example.com"
 
-// notifications needs a server with the webhook target of NotifyARN.
+// notifications needs a server with the webhook targets of NotifyARNs.
 func notifications(ctx context.Context, b *bench) error {
 	put := func(rules ...types.QueueConfiguration) error {
 		_, err := b.aws.PutBucketNotificationConfiguration(ctx, &s3.PutBucketNotificationConfigurationInput{
@@ -220,14 +260,13 @@ func notifications(ctx context.Context, b *bench) error {
 		return err
 	}
 	err := put(types.QueueConfiguration{
-		Id: aws.String("foreign"), QueueArn: aws.String(NotifyARN), Events: []types.Event{"s3:ObjectRemoved:*"},
+		Id: aws.String("foreign"), QueueArn: aws.String(NotifyARNs[0]), Events: []types.Event{"s3:ObjectRemoved:*"},
 		Filter: &types.NotificationConfigurationFilter{Key: &types.S3KeyFilter{FilterRules: []types.FilterRule{
 			{Name: types.FilterRuleNamePrefix, Value: aws.String("keep/")}}}},
 	})
 	if err != nil {
 		return err
 	}
-	target := []string{NotifyARN}
 	for _, rules := range [][]functions.Trigger{
 		{{Bucket: b.bucket, Prefix: "a/"}, {Bucket: b.bucket, Prefix: "b/", Suffix: ".wav"}},
 		{{Bucket: b.bucket, Prefix: "a/"}, {Bucket: b.bucket, Prefix: "b/", Suffix: ".wav"}},
@@ -238,26 +277,38 @@ func notifications(ctx context.Context, b *bench) error {
 		if len(rules) > 0 {
 			given = append(given, rules[0]) // two functions may want the same
 		}
-		if err := b.store.SetNotifications(ctx, b.bucket, target, given); err != nil {
+		if err := b.store.SetNotifications(ctx, b.bucket, NotifyARNs, given); err != nil {
 			return err
 		}
 		got, err := b.aws.GetBucketNotificationConfiguration(ctx, &s3.GetBucketNotificationConfigurationInput{Bucket: &b.bucket})
 		if err != nil {
 			return err
 		}
-		foreign := 0
+		foreign, perTarget := 0, make(map[string]int)
 		for _, q := range got.QueueConfigurations {
 			if aws.ToString(q.Id) == "foreign" && len(q.Events) == 1 && q.Events[0] == "s3:ObjectRemoved:*" {
 				foreign++
+				continue
 			}
+			perTarget[aws.ToString(q.QueueArn)]++
 		}
-		if foreign != 1 || len(got.QueueConfigurations) != len(rules)+1 {
+		if foreign != 1 || len(got.QueueConfigurations) != len(NotifyARNs)*len(rules)+1 {
 			return fmt.Errorf("after %v there are %d rules, %d foreign", rules, len(got.QueueConfigurations), foreign)
 		}
+		for _, target := range NotifyARNs {
+			if perTarget[target] != len(rules) {
+				return fmt.Errorf("%s has %d rules, want %d", target, perTarget[target], len(rules))
+			}
+		}
 	}
-	err = b.store.SetNotifications(ctx, b.bucket, []string{"arn:minio:sqs::NOSUCH:webhook"}, []functions.Trigger{{Bucket: b.bucket}})
-	return wantClass(err, functions.ErrInvalid, "a target that the store does not know")
+	err = b.store.SetNotifications(ctx, b.bucket, []string{NotifyARNs[0], "arn:minio:sqs::NOSUCH:webhook"}, []functions.Trigger{{Bucket: b.bucket}})
+	if err := wantClass(err, functions.ErrInvalid, "a target that the store does not know"); err != nil {
+		return err
+	}
+	var said *functions.Error
+	return want(errors.As(err, &said) && strings.Contains(said.Hint, "\nMINIO_NOTIFY_WEBHOOK_ENABLE_NOSUCH=on\n"),
+		"the hint does not say what to set: %+v", said)
 }
 
-// NotifyARN is the webhook target that a MinIO under test has.
-const NotifyARN = "arn:minio:sqs::SUITE:webhook"
+// NotifyARNs are the webhook targets that a MinIO under test has.
+var NotifyARNs = []string{"arn:minio:sqs::FAST:webhook", "arn:minio:sqs::DURABLE:webhook"}

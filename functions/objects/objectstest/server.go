@@ -40,6 +40,10 @@ type Server struct {
 	SecretKey string
 	RootCAs   *x509.CertPool // nil = the system's
 
+	// WithoutCLI leaves the AWS command line out, which takes a second per call,
+	// for a store whose front another run has shown.
+	WithoutCLI bool
+
 	Stdout bytes.Buffer // of the child that Embedded started; read it after Stop or Kill
 
 	certFile string // of a server over TLS that Embedded started
