@@ -73,6 +73,11 @@ var content40 = make([]byte, 40*mib) // two whole parts and half a one
 
 func piece(n int) []byte { return content40[(n-1)*16*mib : min(n*16*mib, len(content40))] }
 
+// partsOf asks for the signature of one part with its SHA-256.
+func partsOf(n int, data []byte) string {
+	return fmt.Sprintf(`{"parts":[{"number":%d,"sha256":"%x"}]}`, n, sha256.Sum256(data))
+}
+
 // sendParts asks for the signatures of some parts of content40 and sends them.
 func (w *world) sendParts(t testing.TB, u upload, numbers ...int) {
 	t.Helper()

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
+	_ "embed"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -32,7 +33,12 @@ import (
 	"github.com/spillway/spillway/gateway/intake"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// The embedded store's HTTP library ends these some seconds after its server, or never.
+	goleak.VerifyTestMain(m,
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"),
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"))
+}
 
 // world is everything around the gateway, in memory: a log that is folded with
 // the real rules as it is written, a store, a registry and one node. run, when
@@ -78,9 +84,12 @@ type pending struct {
 
 const epoch = 1
 
+//go:embed openapi.json
+var openapiJSON []byte
+
 // described finds the part of openapi.json that a request falls under.
 var described = sync.OnceValues(func() (routers.Router, error) {
-	doc, err := openapi3.NewLoader().LoadFromFile("openapi.json")
+	doc, err := openapi3.NewLoader().LoadFromData(openapiJSON)
 	if err != nil {
 		return nil, err
 	}
