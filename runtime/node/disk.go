@@ -71,7 +71,7 @@ func (n *Node) checkRoom(a *attempt) *functions.Failure {
 		return full.failure()
 	}
 	if err != nil {
-		return diskFailure("read free disk", err)
+		return diskFailure("make room for the inputs", err)
 	}
 	return nil
 }
