@@ -17,7 +17,7 @@ import (
 func freeDisk(path string) (functions.Bytes, error) {
 	var s unix.Statfs_t
 	if err := unix.Statfs(path, &s); err != nil {
-		return 0, fmt.Errorf("read free disk: %w", err)
+		return 0, &fs.PathError{Op: "read free disk", Path: path, Err: err}
 	}
 	return functions.Bytes(s.Bavail) * functions.Bytes(s.Bsize), nil
 }
@@ -71,7 +71,7 @@ func (n *Node) checkRoom(a *attempt) *functions.Failure {
 		return full.failure()
 	}
 	if err != nil {
-		return diskFailure("read free disk", err)
+		return diskFailure("make room for the inputs", err)
 	}
 	return nil
 }

@@ -376,6 +376,57 @@ func TestCacheGivesWayToTheDiskFloor(t *testing.T) {
 	}
 }
 
+// A full disk refuses what takes some of it, and nothing else.
+func TestRoomOfEachKindOfInput(t *testing.T) {
+	w := newWorld(t)
+	local := &disk{dir: t.TempDir()}
+	cfg := w.config()
+	cfg.Local, cfg.DataDir = local, w.dir
+	n, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	object := w.keep("k", "content")
+	for name, c := range map[string]struct {
+		in          functions.Input
+		local, away functions.Bytes // what it takes with the store on this machine, and elsewhere
+	}{
+		"object":          {functions.Input{ObjectRef: object}, 0, 7},
+		"size not known":  {functions.Input{ObjectRef: functions.ObjectRef{Bucket: "b", Key: "k", Size: functions.UnknownSize}}, 0, 0},
+		"in a share":      {functions.Input{File: "share/x", ObjectRef: functions.ObjectRef{Size: 7}}, 0, 0},
+		"at a URL":        {functions.Input{URL: "https://example.org/x", ObjectRef: functions.ObjectRef{Size: 7}}, 7, 7},
+		"of unknown size": {functions.Input{URL: "https://example.org/x", ObjectRef: functions.ObjectRef{Size: functions.UnknownSize}}, 0, 0},
+	} {
+		n.cfg.Local = local
+		if got := n.takes(c.in); got != c.local {
+			t.Errorf("%s takes %s, want %s", name, got, c.local)
+		}
+		n.cfg.Local = nil
+		if got := n.takes(c.in); got != c.away {
+			t.Errorf("%s takes %s from elsewhere, want %s", name, got, c.away)
+		}
+	}
+
+	n.cfg.Local, n.cfg.DiskFloor = local, 1<<60
+	in, out := functions.Input{Name: "x", ObjectRef: object}, t.TempDir()
+	if f := n.bringObject(t.Context(), in, filepath.Join(out, "absent")); f == nil || f.Class != functions.Infra {
+		t.Errorf("an object that is not on the disk: %+v", f)
+	}
+	file := filepath.Join(local.dir, "k")
+	if err := os.WriteFile(file, []byte("content"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if f := n.bringObject(t.Context(), in, filepath.Join(out, "copied")); f == nil || f.Class != functions.Infra {
+		t.Errorf("one that must be copied: %+v", f)
+	}
+	if err := os.Chmod(file, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if f := n.bringObject(t.Context(), in, filepath.Join(out, "linked")); f != nil {
+		t.Errorf("one that is linked: %+v", f)
+	}
+}
+
 // disk is a store on this machine: a folder of files.
 type disk struct {
 	dir   string
