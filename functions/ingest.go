@@ -55,9 +55,9 @@ type IngestBucket struct {
 	Name          string    `json:"name"`
 	ListedAt      time.Time `json:"listed_at,omitzero"` // begin of the last complete listing
 	ListingMS     int64     `json:"listing_ms"`
-	Objects       int64     `json:"objects"` // looked at by it
-	Gap           int64     `json:"gap"`     // of these, new and reported by no event
-	Recovered     int64     `json:"recovered"`
+	Objects       int64     `json:"objects"`                      // looked at by it
+	Gap           int64     `json:"gap"`                          // of these, new and reported by no event
+	Recovered     int64     `json:"recovered"`                    // such objects since the server started
 	Error         string    `json:"error,omitempty"`              // why the newest listing was not complete
 	Notifications string    `json:"notification_error,omitempty"` // why the store does not report to us
 }

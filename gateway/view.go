@@ -28,6 +28,8 @@ type taskView struct {
 	Inputs          []functions.Input   `json:"inputs,omitempty"`
 	Outputs         []outputView        `json:"outputs,omitempty"`
 	Failure         *functions.Failure  `json:"failure,omitempty"`
+	Parent          functions.TaskID    `json:"parent,omitempty"` // whose output it works on
+	Depth           int                 `json:"depth,omitempty"`  // tasks in line before it
 	Source          string              `json:"source"`
 	CallID          string              `json:"call_id,omitempty"`
 	Metadata        json.RawMessage     `json:"metadata,omitempty"`
@@ -58,7 +60,7 @@ func (g *Gateway) view(t *functions.Task) taskView {
 		ID: t.ID, Function: t.Function, Version: t.Version, Status: g.status(t),
 		DeviceRequested: t.Route.Policy, DeviceUsed: t.DeviceUsed(), FallbackReason: fallbackReason(t),
 		Attempts: t.Attempts, Progress: g.Feed.latest(t), Timings: timings(t), Route: t.Route, Inputs: t.Inputs,
-		Failure: t.Failure, Source: t.Source, CallID: t.CallID, Metadata: t.Metadata, Priority: t.Priority,
+		Failure: t.Failure, Parent: t.Parent, Depth: t.Depth, Source: t.Source, CallID: t.CallID, Metadata: t.Metadata, Priority: t.Priority,
 		CreatedAt: t.CreatedAt, QueuedAt: t.QueuedAt, NotBefore: t.NotBefore, FinishedAt: t.FinishedAt, Seq: t.Seq,
 	}
 	if v.Attempts == nil {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/spillway/spillway/functions"
 )
@@ -106,7 +107,7 @@ func FuzzDecode(f *testing.F) {
 			t.Errorf("both hints and an error: %v", err)
 		}
 		for _, h := range hints {
-			if h.Bucket == "" || h.Key == "" {
+			if h.Bucket == "" || h.Key == "" || !utf8.ValidString(h.Key) {
 				t.Errorf("hint %+v names no object", h)
 			}
 		}

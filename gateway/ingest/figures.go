@@ -160,7 +160,7 @@ var (
 	duplicateDesc = metric("duplicates_total", "Starts that an earlier hint had made.", "source")
 	rejectedDesc  = metric("rejected_total", "Hints that can never start a task.", "source")
 	failuresDesc  = metric("failures_total", "Hints that could not be taken in at that time.", "source")
-	recoveredDesc = metric("recovered_total", "Tasks started by listing, because no event had.", "bucket")
+	recoveredDesc = metric("recovered_total", "New objects that listing found and no event had reported.", "bucket")
 	gapDesc       = metric("last_gap_objects", "New objects in the last complete listing that no event had reported.", "bucket")
 	ageDesc       = metric("listing_age_seconds", "Time since the last complete listing began.", "bucket")
 	tookDesc      = metric("listing_seconds", "Time that the last complete listing took.", "bucket")

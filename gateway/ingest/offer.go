@@ -21,10 +21,10 @@ import (
 // the newer content has its own hint. An error means that a task may be missing
 // until the next listing, or for good when the same would fail again.
 func (in *Ingest) Offer(ctx context.Context, h Hint) error {
-	in.figures.hint(h.Source)
 	if h.Bucket == in.Results {
 		return nil // outputs are there before their attempt is accepted: the log reports them
 	}
+	in.figures.hint(h.Source)
 	if h.Bucket == in.Uploads && strings.HasPrefix(h.Key, awaitedPrefix) {
 		return in.uploaded(ctx, h)
 	}

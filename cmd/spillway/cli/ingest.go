@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -54,7 +55,7 @@ func printIngest(app App, format string, raw json.RawMessage, st functions.Inges
 		buckets = append(buckets, []string{b.Name, ago(b.ListedAt), n(b.ListingMS) + "ms", n(b.Objects), n(b.Gap), n(b.Recovered), clip(why, 60)})
 	}
 	for _, m := range st.Functions {
-		marks = append(marks, []string{string(m.Name), ago(m.Until), clip(m.Held, 60)})
+		marks = append(marks, []string{string(m.Name), cmp.Or(ago(m.Until), "none yet"), clip(m.Held, 60)})
 	}
 	for _, r := range st.Refusals {
 		refusals = append(refusals, []string{string(r.Function), string(r.Task), r.Output, strconv.Itoa(r.Depth), ago(r.At)})
@@ -62,7 +63,8 @@ func printIngest(app App, format string, raw json.RawMessage, st functions.Inges
 	if quiet(format) {
 		return list{raw: raw, names: names}.print(app, format)
 	}
-	for i, t := range []list{
+	shown := 0
+	for _, t := range []list{
 		{headers: []string{"SOURCE", "HINTS", "STARTED", "DUPLICATES", "REJECTED", "FAILURES", "LAST", "ERROR"}, rows: sources},
 		{headers: []string{"BUCKET", "LISTED", "TOOK", "OBJECTS", "GAP", "RECOVERED", "ERROR"}, rows: buckets},
 		{headers: []string{"FUNCTION", "MARK", "HELD BY"}, rows: marks},
@@ -71,7 +73,7 @@ func printIngest(app App, format string, raw json.RawMessage, st functions.Inges
 		if len(t.rows) == 0 {
 			continue
 		}
-		if i > 0 {
+		if shown++; shown > 1 {
 			if _, err := fmt.Fprintln(app.Out); err != nil {
 				return err
 			}
@@ -79,6 +81,9 @@ func printIngest(app App, format string, raw json.RawMessage, st functions.Inges
 		if err := t.print(app, format); err != nil {
 			return err
 		}
+	}
+	if shown == 0 {
+		return list{}.print(app, format)
 	}
 	return nil
 }
