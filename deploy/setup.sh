@@ -56,4 +56,5 @@ if [ "${1:-}" = test ]; then
 	[ -e /usr/include/stdio.h ] || install libc6-dev
 	need mkfs.ext4 e2fsprogs
 	need busybox busybox-static
+	need chromium chromium # for the tests of the web page
 fi

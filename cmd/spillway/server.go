@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -21,6 +22,7 @@ import (
 	"github.com/spillway/spillway/functions/taskdb"
 	"github.com/spillway/spillway/functions/tasklog"
 	"github.com/spillway/spillway/gateway"
+	"github.com/spillway/spillway/gateway/dashboard"
 	"github.com/spillway/spillway/gateway/ingest"
 	"github.com/spillway/spillway/gateway/intake"
 	"github.com/spillway/spillway/gateway/seed"
@@ -115,6 +117,10 @@ func (s *server) build(ctx context.Context, withNode bool) (err error) {
 	if token == "" {
 		token = s.secrets.WebhookToken
 	}
+	page, err := dashboard.New(dashboard.Config{Store: cmp.Or(at.public, at.endpoint)})
+	if err != nil {
+		return err
+	}
 	if s.gateway, err = gateway.New(gateway.Config{
 		Door: door, Appender: s.engine, Tasks: read, Objects: s.store, Scheduler: s.scheduler, NodeLogs: s.engine,
 		Functions: &deployer{Registry: s.functions, store: s.store, ingest: s.ingest, arn: s.cfg.Store.WebhookARN},
@@ -122,7 +128,7 @@ func (s *server) build(ctx context.Context, withNode bool) (err error) {
 		Keys:      [][32]byte{gateway.HashKey(s.secrets.APIKey)}, Open: s.cfg.NoAuth,
 		Ready:      map[string]func(context.Context) error{"engine": s.engineReady, "store": s.store.Ready, "scheduler": s.nodeReady},
 		Mounts:     []gateway.Mount{old.Routes},
-		OpenMounts: []gateway.Mount{s.hooks(token)},
+		OpenMounts: []gateway.Mount{s.hooks(token), page.Routes},
 		Version:    version, Log: s.log,
 	}); err != nil {
 		return err
