@@ -24,6 +24,7 @@ import (
 
 	"github.com/gorilla/mux"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/spillway/spillway/functions"
 	"github.com/spillway/spillway/gateway/content"
@@ -126,7 +127,9 @@ type Gateway struct {
 	log     *slog.Logger
 	router  *mux.Router
 	metrics *metrics
-	spent   *spent
+
+	arrivals singleflight.Group // of files in parts, by task
+	spent    *spent
 }
 
 // New returns a Gateway. It refuses a configuration that would let nobody in.

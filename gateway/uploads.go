@@ -25,6 +25,8 @@ const (
 	maxMultipart = 5 << 40            // bytes of one object, by S3's rules
 	onePut       = 64 * functions.MiB // the largest file that is one PUT unless the client chooses
 	uploadTTL    = 15 * time.Minute   // of signed requests
+
+	assembleTimeout = 10 * time.Minute // for the store to make a file of its parts
 )
 
 // The ways to send a file.
@@ -213,6 +215,12 @@ func (g *Gateway) session(ctx context.Context, t *functions.Task, fresh bool) (v
 	switch ref := t.Inputs[0].ObjectRef; v.Method {
 	case methodMultipart:
 		v.Multipart, err = g.multipart(ctx, t, fresh)
+		if errors.Is(err, functions.ErrNotFound) { // it is being made, or was and nobody said so
+			var now functions.Task
+			if now, err = g.arrived(ctx, *t, "client"); err == nil {
+				return g.session(ctx, &now, false)
+			}
+		}
 	case methodForm:
 		var form functions.PostForm
 		least, most := ref.Size, ref.Size
@@ -294,6 +302,23 @@ func (g *Gateway) arrived(ctx context.Context, t functions.Task, by string) (fun
 	if t.State != functions.AwaitingUpload || t.Upload == nil {
 		return g.cfg.Door.Arrived(ctx, t, by)
 	}
+	// While a store makes an object it may show neither parts nor object, so
+	// whoever asks meanwhile gets the answer of the one who is at it. That goes on
+	// when its caller leaves: the parts of a large file take a while.
+	made := g.arrivals.DoChan(string(t.ID), func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), assembleTimeout)
+		defer cancel()
+		return g.assembled(ctx, t, by)
+	})
+	select {
+	case r := <-made:
+		return r.Val.(functions.Task), r.Err
+	case <-ctx.Done():
+		return t, context.Cause(ctx)
+	}
+}
+
+func (g *Gateway) assembled(ctx context.Context, t functions.Task, by string) (functions.Task, error) {
 	how, err := g.assemble(ctx, &t)
 	if err != nil {
 		return t, err
@@ -304,7 +329,7 @@ func (g *Gateway) arrived(ctx context.Context, t functions.Task, by string) (fun
 	case err == nil && how == already:
 		g.spent.add(t.Inputs[0].ObjectRef, t.Upload.ID)
 	case how == unknown && errors.As(err, &why) && why.Code == "not_uploaded":
-		return t, partsGone(&t).WithCause(err)
+		return t, functions.Conflict("upload_ended", "the store has given up the parts of upload %s", t.ID).WithHint("start a new upload").WithCause(err)
 	}
 	return now, err
 }

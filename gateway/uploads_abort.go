@@ -69,6 +69,10 @@ func (g *Gateway) abortSpent(ctx context.Context) error {
 				g.log.Warn("ended uploads not listed", "err", err)
 			}
 		}
+		select {
+		case <-g.spent.more: // what it told of is tried now
+		default:
+		}
 		work := new(errgroup.Group)
 		work.SetLimit(sweepAtOnce)
 		for id, ref := range g.spent.all() {

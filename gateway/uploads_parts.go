@@ -47,6 +47,7 @@ type partView struct {
 	SHA256 string `json:"sha256,omitempty"`
 }
 
+// multipart shows an upload in parts. ErrNotFound: the store knows none such.
 func (g *Gateway) multipart(ctx context.Context, t *functions.Task, fresh bool) (*multipartView, error) {
 	size := t.Inputs[0].Size
 	v := &multipartView{
@@ -57,9 +58,6 @@ func (g *Gateway) multipart(ctx context.Context, t *functions.Task, fresh bool) 
 		return v, nil
 	}
 	held, err := g.cfg.Objects.Parts(ctx, t.Inputs[0].ObjectRef, t.Upload.ID)
-	if errors.Is(err, functions.ErrNotFound) {
-		return v, g.alreadyWhole(ctx, t, v)
-	}
 	if err != nil {
 		return v, fmt.Errorf("ask for the received parts: %w", err)
 	}
@@ -67,27 +65,6 @@ func (g *Gateway) multipart(ctx context.Context, t *functions.Task, fresh bool) 
 		v.Received = append(v.Received, partView{p.Number, p.Size, p.SHA256})
 	}
 	return v, nil
-}
-
-// alreadyWhole fills in every part when the store has made the object of them,
-// and nobody has said so yet: all that is left is to complete.
-func (g *Gateway) alreadyWhole(ctx context.Context, t *functions.Task, v *multipartView) error {
-	want := t.Inputs[0]
-	_, err := g.cfg.Objects.Stat(ctx, want.Bucket, want.Key, "")
-	if errors.Is(err, functions.ErrNotFound) {
-		return partsGone(t).WithCause(err)
-	}
-	if err != nil {
-		return fmt.Errorf("look for the upload: %w", err)
-	}
-	for n := 1; n <= v.Parts; n++ {
-		v.Received = append(v.Received, partView{Number: n, Size: t.Upload.Length(want.Size, n)})
-	}
-	return nil
-}
-
-func partsGone(t *functions.Task) *functions.Error {
-	return functions.Conflict("upload_ended", "the store has given up the parts of upload %s", t.ID).WithHint("start a new upload")
 }
 
 // fitting returns the parts that the store holds as they must be, by number.

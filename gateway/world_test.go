@@ -53,8 +53,15 @@ type world struct {
 	pending map[string]pending // uploads in parts that were begun and not ended, by their id
 	begun   int
 	asked   int // requests that the store was sent about uploads
-	lines   []functions.LogLine
-	down    error // every write to the log fails with it
+	aborts  int
+	watch   func(functions.Change) // sees each change, with mu held
+
+	making   func() // runs while an object is made of its parts, when neither is to be seen
+	abortErr error
+	stat     func(ctx context.Context, bucket, key, version string) (functions.ObjectRef, error) // in place of the store's own, without mu
+
+	lines []functions.LogLine
+	down  error // every write to the log fails with it
 }
 
 type object struct {
@@ -185,6 +192,9 @@ func (w *world) apply(e functions.Event) uint64 {
 	}
 	if err == nil {
 		w.tasks[e.Task] = after
+		if w.watch != nil {
+			w.watch(functions.Change{Seq: seq, Kind: e.Kind, Before: before.State, Task: after})
+		}
 	}
 	w.mu.Unlock()
 	if err != nil {
@@ -371,10 +381,19 @@ func (w *world) Put(_ context.Context, bucket, key string, r io.Reader, _ int64,
 	return functions.ObjectRef{Bucket: bucket, Key: key, Size: int64(len(b)), ContentType: kind, SHA256: fmt.Sprintf("%064x", len(b)), ETag: "e"}, nil
 }
 
-func (w *world) Stat(_ context.Context, bucket, key, _ string) (functions.ObjectRef, error) {
+func (w *world) Stat(ctx context.Context, bucket, key, version string) (functions.ObjectRef, error) {
+	w.mu.Lock()
+	w.asked++
+	w.mu.Unlock()
+	if w.stat != nil {
+		return w.stat(ctx, bucket, key, version)
+	}
+	return w.look(bucket, key)
+}
+
+func (w *world) look(bucket, key string) (functions.ObjectRef, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.asked++
 	o, ok := w.objects[bucket+"/"+key]
 	if !ok {
 		return functions.ObjectRef{}, functions.NotFound("object_not_found", "no object %s", key)
@@ -468,20 +487,27 @@ func (w *world) CompleteMultipart(_ context.Context, ref functions.ObjectRef, up
 	if _, there := w.objects[p.key]; there {
 		return ref, functions.Conflict("object_changed", "the key has an object")
 	}
+	delete(w.pending, uploadID)
+	if making := w.making; making != nil {
+		w.mu.Unlock()
+		making()
+		w.mu.Lock()
+	}
 	var all []byte
 	for _, part := range parts {
 		all = append(all, p.parts[part.Number]...)
 	}
 	w.objects[p.key] = object{all, ref.ContentType}
-	delete(w.pending, uploadID)
 	return ref, nil
 }
 
 func (w *world) AbortMultipart(_ context.Context, _ functions.ObjectRef, uploadID string) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	delete(w.pending, uploadID)
-	return nil
+	if w.aborts++; w.abortErr == nil {
+		delete(w.pending, uploadID)
+	}
+	return w.abortErr
 }
 
 // send does what a client does with the signed request of a part.
