@@ -28,6 +28,7 @@ import (
 
 	"github.com/spillway/spillway/e2e/harness"
 	"github.com/spillway/spillway/functions"
+	"github.com/spillway/spillway/functions/objects/miniotest"
 )
 
 // door is a proxy before the gateway or the store, which counts what passes.
@@ -102,6 +103,12 @@ type tab struct {
 // with a look at what the browser complained of.
 func openPage(t *testing.T, args ...string) *tab {
 	t.Helper()
+	return openPageOn(t, nil, args...)
+}
+
+// openPageOn is openPage on MinIO, or on the embedded store when that is nil.
+func openPageOn(t *testing.T, minio *miniotest.Server, args ...string) *tab {
+	t.Helper()
 	chromium, err := exec.LookPath("chromium")
 	if err != nil {
 		msg := "no chromium: install Debian's package of that name (deploy/setup.sh test does)"
@@ -114,9 +121,16 @@ func openPage(t *testing.T, args ...string) *tab {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &tab{t: t, gateway: newDoor(t, ports.Gateway), store: newDoor(t, ports.Store), origin: map[string]struct{}{}}
-	p.srv = serverWith(t, harness.Config{Ports: ports, Args: append([]string{
-		"--runtime", "simulated", "--public-url", p.gateway.URL, "--store-public", p.store.URL}, args...)})
+	cfg := harness.Config{Ports: ports}
+	store := ports.Store
+	if minio != nil {
+		store = strings.TrimPrefix(minio.Endpoint, "http://")
+		args = append(args, "--store-endpoint", minio.Endpoint, "--store-access-key", miniotest.AccessKey)
+		cfg.Env = []string{"SPILLWAY_STORE_SECRET_KEY=" + miniotest.SecretKey}
+	}
+	p := &tab{t: t, gateway: newDoor(t, ports.Gateway), store: newDoor(t, store), origin: map[string]struct{}{}}
+	cfg.Args = append([]string{"--runtime", "simulated", "--public-url", p.gateway.URL, "--store-public", p.store.URL}, args...)
+	p.srv = serverWith(t, cfg)
 	deploySpec(t, p.srv, "name: echo\nimage: spillway/echo:latest\n")
 
 	opts := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(chromium), chromedp.UserDataDir(t.TempDir()))
@@ -345,8 +359,14 @@ func TestPage(t *testing.T) {
 // TestPageInParts uploads a large file in parts, loses the tab in the middle and
 // one answer besides, and goes on after the reload with what is missing.
 func TestPageInParts(t *testing.T) {
+	t.Run("embedded", func(t *testing.T) { uploadInParts(t, openPage(t)) })
+	t.Run("minio", func(t *testing.T) {
+		uploadInParts(t, openPageOn(t, miniotest.Start(t, miniotest.Options{Dir: t.TempDir()})))
+	})
+}
+
+func uploadInParts(t *testing.T, p *tab) {
 	const parts = 8
-	p := openPage(t)
 	path := p.file("film.mov", parts<<24)
 	var refused atomic.Bool
 	done := make(chan struct{})
