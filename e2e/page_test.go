@@ -133,7 +133,8 @@ func openPageOn(t *testing.T, minio *miniotest.Server, args ...string) *tab {
 	p.srv = serverWith(t, cfg)
 	deploySpec(t, p.srv, "name: echo\nimage: spillway/echo:latest\n")
 
-	opts := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(chromium), chromedp.UserDataDir(t.TempDir()))
+	opts := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(chromium), chromedp.UserDataDir(t.TempDir()),
+		chromedp.Flag("host-resolver-rules", "MAP gateway.test 127.0.0.1"))
 	if os.Getuid() == 0 {
 		opts = append(opts, chromedp.NoSandbox)
 	}
@@ -425,6 +426,25 @@ func uploadInParts(t *testing.T, p *tab) {
 	if hidden := eval[bool](p, "document.querySelector('#unfinished').hidden"); !hidden {
 		t.Error("the page still shows it as not finished")
 	}
+}
+
+// TestPageWithoutHTTPS opens the page under a name that is not this machine's
+// own: there browsers cannot hash, and files go without checksums.
+func TestPageWithoutHTTPS(t *testing.T) {
+	p := openPageOn(t, miniotest.Start(t, miniotest.Options{Dir: t.TempDir()}))
+	elsewhere := strings.Replace(p.gateway.URL, "127.0.0.1", "gateway.test", 1)
+	p.do(chromedp.Navigate(elsewhere + "/upload"))
+	if eval[bool](p, "isSecureContext") {
+		t.Fatal("the browser takes it for secure")
+	}
+	p.choose(p.file("small.txt", 10))
+	p.says("#uploads .state", "Task succeeded")
+	p.choose(p.file("film.mov", 65<<20))
+	p.says("#uploads h2", "film.mov")
+	p.says("#uploads .state", "Task succeeded")
+	p.mu.Lock()
+	delete(p.origin, elsewhere)
+	p.mu.Unlock()
 }
 
 // TestPageCancels takes an upload back in the middle.

@@ -107,7 +107,6 @@ func (p *Page) serve(w http.ResponseWriter, r *http.Request, f part) {
 	h.Set("Content-Security-Policy", p.policy)
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "no-referrer")
-	h.Set("Cross-Origin-Opener-Policy", "same-origin")
 	h.Set("Cache-Control", f.cache)
 	h.Set("Content-Type", f.contentType)
 	h.Set("ETag", f.etag)
