@@ -57,4 +57,5 @@ if [ "${1:-}" = test ]; then
 	need mkfs.ext4 e2fsprogs
 	need busybox busybox-static
 	[ -x /usr/bin/aws ] || install awscli # another aws may be on PATH; tests want Debian's
+	need chromium chromium # for the tests of the web page
 fi

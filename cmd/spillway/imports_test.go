@@ -32,6 +32,7 @@ var allowed = map[string][]string{
 	"gateway":            {"functions", "gateway/content", "gateway/intake", "github.com/gorilla/mux", "github.com/prometheus/...", "github.com/felixge/httpsnoop", "golang.org/x/sync/..."},
 	"gateway/content":    {"functions", "github.com/gabriel-vasile/mimetype"},
 	"gateway/intake":     {"functions", "gateway/content", "github.com/google/uuid"},
+	"gateway/dashboard":  {"functions"},
 	"gateway/seed":       {"functions", "gateway/content", "gateway/intake"},
 	"gateway/ingest":     {"functions", "gateway/content", "gateway/intake", "github.com/prometheus/..."},
 	"gateway/ingest/sqs": {"functions", "github.com/aws/aws-sdk-go-v2/..."},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -21,6 +22,7 @@ import (
 	"github.com/spillway/spillway/functions/taskdb"
 	"github.com/spillway/spillway/functions/tasklog"
 	"github.com/spillway/spillway/gateway"
+	"github.com/spillway/spillway/gateway/dashboard"
 	"github.com/spillway/spillway/gateway/ingest"
 	"github.com/spillway/spillway/gateway/ingest/sqs"
 	"github.com/spillway/spillway/gateway/intake"
@@ -113,13 +115,17 @@ func (s *server) build(ctx context.Context, withNode bool) (err error) {
 	old := seed.New(seed.Config{
 		Door: door, Functions: s.functions, Tasks: read, Progress: reports{s}, Nodes: s.scheduler, Control: s.engine, Log: s.log,
 	})
+	page, err := dashboard.New(dashboard.Config{Store: cmp.Or(at.public, at.endpoint)})
+	if err != nil {
+		return err
+	}
 	if s.gateway, err = gateway.New(gateway.Config{
 		Door: door, Appender: s.engine, Tasks: read, Objects: s.store, Scheduler: s.scheduler, NodeLogs: s.engine,
 		Functions: s.deployer, Ingest: s.ingest, Parse: spec.Parse,
 		Keys: [][32]byte{gateway.HashKey(s.secrets.APIKey)}, Open: s.cfg.NoAuth,
 		Ready:      map[string]func(context.Context) error{"engine": s.engineReady, "store": s.store.Ready, "scheduler": s.nodeReady},
 		Mounts:     []gateway.Mount{old.Routes},
-		OpenMounts: []gateway.Mount{s.hooks()},
+		OpenMounts: []gateway.Mount{s.hooks(), page.Routes},
 		Collectors: []prometheus.Collector{s.ingest},
 		Version:    version, Log: s.log,
 	}); err != nil {

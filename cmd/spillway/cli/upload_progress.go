@@ -37,6 +37,7 @@ type progress struct {
 // startProgress begins to show a file of size bytes. stop ends that.
 func startProgress(w io.Writer, quiet bool, name string, size int64) *progress {
 	p := &progress{meter: &meter{total: size}, name: name, err: w, quiet: quiet, begun: time.Now(), quit: make(chan struct{}), done: make(chan struct{})}
+	p.meter.look(p.begun)
 	every := lineEvery
 	switch {
 	case quiet:
