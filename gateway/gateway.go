@@ -17,12 +17,14 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"time"
 
 	"github.com/gorilla/mux"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/spillway/spillway/functions"
 	"github.com/spillway/spillway/gateway/content"
@@ -105,6 +107,7 @@ type Config struct {
 	Mounts     []Mount                                // behind the key check
 	OpenMounts []Mount                                // check their callers themselves
 	Version    string                                 // of the build, for /metrics
+	Collectors []prometheus.Collector                 // more figures for /metrics; may be empty
 	Log        *slog.Logger
 	Now        func() time.Time // nil means time.Now
 }
@@ -136,6 +139,11 @@ func New(cfg Config) (*Gateway, error) {
 		cfg.Now = time.Now
 	}
 	g := &Gateway{cfg: cfg, log: cfg.Log.With("component", "gateway"), metrics: newMetrics(cmp.Or(cfg.Version, "unknown"))}
+	for _, c := range cfg.Collectors {
+		if err := g.metrics.registry.Register(c); err != nil {
+			return nil, fmt.Errorf("gateway: register figures: %w", err)
+		}
+	}
 	g.Feed = newFeed(g.metrics.observe, cfg.Now)
 	g.router = g.routes()
 	return g, nil

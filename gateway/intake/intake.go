@@ -3,8 +3,9 @@
 //
 // A call becomes a task in this order: its function is looked up, its content
 // decides the route under the policy in force, its key finds an earlier task of
-// the same key, the queue limit is asked, a large event becomes an object, and
-// the log takes the submit event. Only after that does Accept return.
+// the same key, inputs that other tasks left must still be kept, the queue limit
+// is asked, a large event becomes an object, and the log takes the submit event.
+// Only after that does Accept return.
 package intake
 
 import (
@@ -108,7 +109,8 @@ func (d *Door) NewID() functions.TaskID {
 // Accept makes a task of a call. When it returns without an error the task is
 // durable. ErrNotFound function_not_found: no such function or version.
 // ErrThrottled queue_full: max_queue tasks of it wait. ErrConflict
-// idempotency_mismatch: the key was used with another body. ErrInvalid: the call
+// idempotency_mismatch: the key was used with another body. ErrNotFound
+// inputs_expired: an input is a file of another task that is not kept. ErrInvalid: the call
 // itself is wrong.
 func (d *Door) Accept(ctx context.Context, c Call) (Ticket, error) {
 	fn, err := d.function(c)
@@ -122,6 +124,9 @@ func (d *Door) Accept(ctx context.Context, c Call) (Ticket, error) {
 		if t, found, err := d.replay(ctx, c); err != nil || found {
 			return t, err
 		}
+	}
+	if err := Kept(ctx, d.cfg.Tasks, c.ID, c.Inputs, d.cfg.Now()); err != nil {
+		return Ticket{}, err
 	}
 	if err := d.room(fn); err != nil {
 		return Ticket{}, err

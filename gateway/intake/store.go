@@ -15,7 +15,7 @@ import (
 const Bucket = "uploads"
 
 // InputKey is where an input of a task lies in Bucket.
-func InputKey(id functions.TaskID, name string) string { return "in/" + string(id) + "/" + name }
+func InputKey(id functions.TaskID, name string) string { return inputPrefix + string(id) + "/" + name }
 
 // StoreInput streams a file into the store as an input of the task that will get
 // this id, and says what it is. A size of -1 means unknown. The reader's own
@@ -43,7 +43,7 @@ func (d *Door) StoreInput(ctx context.Context, id functions.TaskID, name string,
 
 // storeEvent keeps an event that is too large for the log.
 func (d *Door) storeEvent(ctx context.Context, id functions.TaskID, event json.RawMessage) (functions.ObjectRef, error) {
-	ref, err := d.cfg.Objects.Put(ctx, Bucket, "ev/"+string(id), bytes.NewReader(event), int64(len(event)), "application/json")
+	ref, err := d.cfg.Objects.Put(ctx, Bucket, eventPrefix+string(id), bytes.NewReader(event), int64(len(event)), "application/json")
 	if err != nil {
 		return functions.ObjectRef{}, fmt.Errorf("store event: %w", err)
 	}
