@@ -48,9 +48,10 @@ const (
 
 // decide judges one file of the owner o. t is its task, nil when nobody knows
 // one; needed says that an unfinished task other than t works on files of this
-// task and kind. t and needed must have been read at now or later, and from a
+// task and kind; settled is the log's end at some time that was a grace time
+// before now. t and needed must have been read at now or later, and from a
 // projection that showed all of the log at now.
-func decide(o intake.Owner, t *functions.Task, needed bool, now time.Time, l Limits) (step, string) {
+func decide(o intake.Owner, t *functions.Task, needed bool, now time.Time, settled uint64, l Limits) (step, string) {
 	limit := l.of(o.Kind)
 	switch {
 	case limit == 0:
@@ -66,8 +67,10 @@ func decide(o intake.Owner, t *functions.Task, needed bool, now time.Time, l Lim
 	case o.Attempt > t.Attempt:
 		return keep, "of an attempt that is not known here yet"
 	}
-	if mark := t.Purged.Of(o.Kind); !mark.IsZero() {
-		if now.Sub(mark) > l.Grace {
+	if !t.Purged.Of(o.Kind).IsZero() {
+		// The log's order, and not the mark's time: an event may take long to
+		// reach the log, and its writer's clock may be wrong.
+		if t.Seq <= settled {
 			return discard, "given up"
 		}
 		return keep, "given up a moment ago"

@@ -9,8 +9,10 @@
 // log that the files of that kind are given up. From there on the log's order
 // decides: a retry before it makes it void, a retry after it is void for want of
 // inputs, and a new task that would work on given-up files is refused (see
-// intake.Kept). A later sweep, at least the grace time on, deletes the files,
-// unless a task that was accepted before and has not ended works on them.
+// intake.Kept). A later sweep, once the event has been in the log for the grace
+// time, deletes the files, unless a task that was accepted before and has not
+// ended works on them. The grace time is for whoever looked at the task before
+// the event and acts after it, and for the download URLs given out until then.
 //
 // Every step may be repeated, done twice at once or broken off at any point: the
 // next sweep goes on from what it finds. decide.go holds the whole judgement,

@@ -45,11 +45,20 @@ type Config struct {
 }
 
 // Retention sweeps the buckets. Run and Sweep are for one goroutine at a time.
+// It remembers where the log ended at its latest sweeps; a new one therefore
+// deletes nothing that was given up, for a grace time.
 type Retention struct {
 	cfg     Config
 	log     *slog.Logger
 	metrics *metrics
 	foreign map[string]bool // places where an object that is not ours was reported
+	ends    []end           // of the log, oldest first; nil again when the log does not answer: who waits for it gets a whole grace time from then
+}
+
+// end is where the log ended at a time, or before it.
+type end struct {
+	at  time.Time
+	seq uint64
 }
 
 // firstSweep is the longest wait for the first sweep: a server that is restarted

@@ -65,19 +65,29 @@ func (r *Retention) Sweep(ctx context.Context) (err error) {
 // read.
 type sweep struct {
 	*Retention
-	now    time.Time
-	needed map[intake.Owner]bool // Attempt is 0
-	pause  *time.Ticker
+	now     time.Time
+	settled uint64                // the log's end a grace time before now; 0 = not known
+	needed  map[intake.Owner]bool // Attempt is 0
+	pause   *time.Ticker
 
 	due     []functions.Event // not in the log yet
 	failing int               // deletions that failed in a row
 }
 
-// caughtUp waits until the projection shows all that the log held at now.
+// caughtUp waits until the projection shows all that the log held at now, and
+// finds out what had settled by then.
 func (s *sweep) caughtUp(ctx context.Context) error {
 	last, err := s.cfg.Log.LastSeq(ctx)
 	if err != nil {
+		s.ends = nil
 		return fmt.Errorf("read the log's end: %w", err)
+	}
+	s.ends = append(s.ends, end{s.cfg.Now(), last})
+	for len(s.ends) > 1 && s.now.Sub(s.ends[1].at) > s.cfg.Keep.Grace {
+		s.ends = s.ends[1:]
+	}
+	if first := s.ends[0]; s.now.Sub(first.at) > s.cfg.Keep.Grace {
+		s.settled = first.seq
 	}
 	if err := s.cfg.Tasks.WaitApplied(ctx, last); err != nil {
 		return fmt.Errorf("catch up with the log: %w", err)
@@ -131,7 +141,7 @@ func (s *sweep) walk(ctx context.Context, bucket, prefix string, until time.Time
 			id = o.Task
 			clear(marked)
 		}
-		switch what, _ := s.judge(o, t); what {
+		switch what, why := s.judge(o, t); what {
 		case purge:
 			if marked[o.Kind] {
 				continue
@@ -139,12 +149,7 @@ func (s *sweep) walk(ctx context.Context, bucket, prefix string, until time.Time
 			marked[o.Kind] = true
 			err = s.mark(ctx, o)
 		case discard:
-			if t, err = s.task(ctx, o.Task); err != nil { // again: it may have been retried since
-				return err
-			}
-			if what, why := s.judge(o, t); what == discard {
-				err = s.remove(ctx, ref, o, why)
-			}
+			err = s.remove(ctx, ref, o, why)
 		}
 		if err != nil {
 			return err
@@ -154,7 +159,7 @@ func (s *sweep) walk(ctx context.Context, bucket, prefix string, until time.Time
 }
 
 func (s *sweep) judge(o intake.Owner, t *functions.Task) (step, string) {
-	return decide(o, t, s.needed[intake.Owner{Task: o.Task, Kind: o.Kind}], s.now, s.cfg.Keep)
+	return decide(o, t, s.needed[intake.Owner{Task: o.Task, Kind: o.Kind}], s.now, s.settled, s.cfg.Keep)
 }
 
 // task reads a task; nil when there is none.
@@ -197,9 +202,12 @@ func (s *sweep) giveUp(ctx context.Context) error {
 	for i := range s.due {
 		s.due[i].At = at
 	}
-	if _, err := s.cfg.Log.Append(ctx, "", s.due...); err != nil {
+	seq, err := s.cfg.Log.Append(ctx, "", s.due...)
+	if err != nil {
+		s.ends = nil
 		return fmt.Errorf("give files up: %w", err)
 	}
+	s.ends = append(s.ends, end{s.cfg.Now(), seq})
 	for _, e := range s.due {
 		for _, k := range e.Ctl.Stored {
 			s.metrics.purged.WithLabelValues(string(k)).Inc()
