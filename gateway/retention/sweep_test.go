@@ -116,6 +116,10 @@ func TestRetriedTaskKeepsItsNewFiles(t *testing.T) {
 			}
 			w.run(id, nil)
 			w.catchUp()
+			old := []functions.Input{inputOf("results/" + string(id) + "/1/a.txt")}
+			if err := intake.Kept(t.Context(), &w.door, "", old, w.now); !errors.Is(err, functions.ErrNotFound) {
+				t.Errorf("a file that is being deleted was not refused as an input: %v", err)
+			}
 		}
 		return nil
 	}
