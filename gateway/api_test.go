@@ -204,30 +204,3 @@ func TestErrorsOfTheClientsLeaving(t *testing.T) {
 		t.Errorf("%+v, internal %v", p, internal)
 	}
 }
-
-// deletions notes what is deleted.
-type deletions struct {
-	Objects
-	keys []string
-}
-
-func (d *deletions) Delete(_ context.Context, ref functions.ObjectRef) error {
-	d.keys = append(d.keys, ref.Bucket+"/"+ref.Key)
-	return nil
-}
-
-// TestARefusedCallLosesItsOwnFilesOnly, whatever else it was to work on.
-func TestARefusedCallLosesItsOwnFilesOnly(t *testing.T) {
-	const own, other = "0199aa00-1234-7000-8000-000000000001", "0199aa00-1234-7000-8000-000000000002"
-	g, d := bare(), &deletions{}
-	g.cfg.Objects = d
-	var inputs []functions.Input
-	for _, path := range []string{"uploads/in/" + own + "/a", "uploads/in/" + other + "/a", "results/" + other + "/1/a", "mine/a"} {
-		bucket, key, _ := strings.Cut(path, "/")
-		inputs = append(inputs, functions.Input{Name: "a", ObjectRef: functions.ObjectRef{Bucket: bucket, Key: key}})
-	}
-	g.discard(t.Context(), own, append(inputs, functions.Input{Name: "b", URL: "http://example.com/b"}), functions.NotFound("inputs_expired", "gone"))
-	if len(d.keys) != 1 || d.keys[0] != "uploads/in/"+own+"/a" {
-		t.Errorf("deleted %v", d.keys)
-	}
-}

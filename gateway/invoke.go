@@ -54,7 +54,7 @@ func (g *Gateway) run(w http.ResponseWriter, r *http.Request, p preference) erro
 	defer leave()
 	ticket, err := g.cfg.Door.Accept(ctx, call)
 	if err != nil || ticket.Replayed {
-		g.discard(ctx, call.ID, call.Inputs, err)
+		g.discard(ctx, call.Inputs, err)
 	}
 	if err != nil {
 		return err
@@ -212,10 +212,9 @@ func fileName(r *http.Request) (string, error) {
 	return name, functions.FileName(name)
 }
 
-// discard deletes the inputs of a call that certainly made no task: those that
-// were stored for it, and no file of another task or of the user's. After an
+// discard deletes the inputs of a call that certainly made no task. After an
 // error that leaves it open whether the log took the task, they stay.
-func (g *Gateway) discard(ctx context.Context, id functions.TaskID, inputs []functions.Input, err error) {
+func (g *Gateway) discard(ctx context.Context, inputs []functions.Input, err error) {
 	var known *functions.Error
 	if err != nil && (!errors.As(err, &known) || errors.Is(err, functions.ErrUnavailable) || errors.Is(err, functions.ErrTimeout)) {
 		return
@@ -223,9 +222,6 @@ func (g *Gateway) discard(ctx context.Context, id functions.TaskID, inputs []fun
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
 	for _, in := range inputs {
-		if o, ok := intake.OwnerOf(in.Bucket, in.Key); !ok || o.Task != id {
-			continue
-		}
 		if err := g.cfg.Objects.Delete(ctx, in.ObjectRef); err != nil {
 			g.log.Warn("input of a refused call stays in the store", "bucket", in.Bucket, "key", in.Key, "err", err)
 		}

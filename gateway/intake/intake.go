@@ -3,8 +3,8 @@
 //
 // A call becomes a task in this order: its function is looked up, its content
 // decides the route under the policy in force, its key finds an earlier task of
-// the same key, inputs that other tasks left must still be kept, the queue limit
-// is asked, a large event becomes an object, and the log takes the submit event.
+// the same key, the queue limit is asked, inputs that other tasks left must still
+// be kept, a large event becomes an object, and the log takes the submit event.
 // Only after that does Accept return.
 package intake
 
@@ -125,13 +125,13 @@ func (d *Door) Accept(ctx context.Context, c Call) (Ticket, error) {
 			return t, err
 		}
 	}
-	if err := Kept(ctx, d.cfg.Tasks, c.ID, c.Inputs, d.cfg.Now()); err != nil {
-		return Ticket{}, err
-	}
 	if err := d.room(fn); err != nil {
 		return Ticket{}, err
 	}
 	t := d.task(c, fn)
+	if err := Kept(ctx, d.cfg.Tasks, t.ID, t.Inputs, d.cfg.Now()); err != nil {
+		return Ticket{}, err
+	}
 	if len(c.Event) > int(functions.InlineLimit) {
 		ref, err := d.storeEvent(ctx, t.ID, c.Event)
 		if err != nil {
