@@ -29,11 +29,12 @@ var allowed = map[string][]string{
 	"functions/catalog/task":        {},
 	"functions/catalog/...":         {"functions/catalog/task", "functions/catalog/media", "golang.org/x/image/...", "golang.org/x/net/...", "golang.org/x/text/..."},
 
-	"gateway":           {"functions", "gateway/content", "gateway/intake", "github.com/gorilla/mux", "github.com/prometheus/...", "github.com/felixge/httpsnoop", "golang.org/x/sync/..."},
-	"gateway/content":   {"functions", "github.com/gabriel-vasile/mimetype"},
-	"gateway/intake":    {"functions", "gateway/content", "github.com/google/uuid"},
-	"gateway/seed":      {"functions", "gateway/content", "gateway/intake"},
-	"gateway/ingest":    {"functions", "gateway/content", "gateway/intake"},
+	"gateway":         {"functions", "gateway/content", "gateway/intake", "github.com/gorilla/mux", "github.com/prometheus/...", "github.com/felixge/httpsnoop", "golang.org/x/sync/..."},
+	"gateway/content": {"functions", "github.com/gabriel-vasile/mimetype"},
+	"gateway/intake":  {"functions", "gateway/content", "github.com/google/uuid"},
+	"gateway/seed":    {"functions", "gateway/content", "gateway/intake"},
+	"gateway/ingest":  {"functions", "gateway/content", "gateway/intake"},
+
 	"gateway/retention": {"functions", "gateway/intake", "github.com/prometheus/..."},
 
 	"scheduler": {"functions", "golang.org/x/sync/..."},
