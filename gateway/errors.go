@@ -31,6 +31,9 @@ var statuses = []struct {
 var codeStatus = map[string]int{
 	"idempotency_mismatch": http.StatusUnprocessableEntity,
 	"unauthorized":         http.StatusUnauthorized,
+	"inputs_expired":       http.StatusGone,
+	"results_expired":      http.StatusGone,
+	"logs_expired":         http.StatusGone,
 }
 
 // statusClientGone is what proxies log for a caller that left; nobody reads it.

@@ -31,6 +31,18 @@ type Config struct {
 	Node      NodeConfig    `yaml:"node" envPrefix:"NODE_"`
 	Reconcile time.Duration `yaml:"reconcile" env:"RECONCILE"` // how often watched buckets are listed
 	Ingest    IngestConfig  `yaml:"ingest" envPrefix:"INGEST_"`
+
+	Retention RetentionConfig `yaml:"retention" envPrefix:"RETENTION_"`
+}
+
+// RetentionConfig is how long the files that Spillway stored are kept after the
+// end of their task. 0 means for ever.
+type RetentionConfig struct {
+	Uploads time.Duration `yaml:"uploads" env:"UPLOADS"` // files sent in, and large events
+	Results time.Duration `yaml:"results" env:"RESULTS"` // large results and output files
+	Logs    time.Duration `yaml:"logs" env:"LOGS"`
+	Grace   time.Duration `yaml:"grace" env:"GRACE"` // from giving files up to deleting them; over the 15 minutes of a download URL
+	Every   time.Duration `yaml:"every" env:"EVERY"` // between looks for old files
 }
 
 // StoreConfig is the object store: embedded when Endpoint is empty.
@@ -87,6 +99,7 @@ func Default() Config {
 		Reconcile: time.Minute,
 		Ingest:    IngestConfig{Overlap: 10 * time.Minute, MaxDepth: 8},
 		Store:     StoreConfig{Listen: "127.0.0.1:8081", Region: "us-east-1"},
+		Retention: RetentionConfig{Uploads: 7 * 24 * time.Hour, Results: 30 * 24 * time.Hour, Logs: 30 * 24 * time.Hour, Grace: 20 * time.Minute, Every: 10 * time.Minute},
 		Node:      NodeConfig{ID: host, Runtime: "docker", MaxTasks: 8 * goruntime.NumCPU()},
 	}
 }
@@ -101,6 +114,9 @@ func (c *Config) bind(f *pflag.FlagSet) {
 	f.StringVar(&c.LogLevel, "log-level", c.LogLevel, "debug, info, warn or error")
 	f.StringVar(&c.ReadyFile, "ready-file", c.ReadyFile, "write the URLs here, as JSON, when all is up")
 	f.DurationVar(&c.Reconcile, "reconcile", c.Reconcile, "how often watched buckets are listed for missed events")
+	f.DurationVar(&c.Retention.Uploads, "keep-uploads", c.Retention.Uploads, "how long files sent in are kept after their task's end; 0 = for ever")
+	f.DurationVar(&c.Retention.Results, "keep-results", c.Retention.Results, "how long large results and output files are kept after their task's end; 0 = for ever")
+	f.DurationVar(&c.Retention.Logs, "keep-logs", c.Retention.Logs, "how long logs are kept after their task's end; 0 = for ever")
 	f.StringVar(&c.Store.Listen, "store-listen", c.Store.Listen, "address of the embedded object store")
 	f.StringVar(&c.Store.Endpoint, "store-endpoint", c.Store.Endpoint, "URL of an S3 store to use instead of the embedded one")
 	f.StringVar(&c.Store.Public, "store-public", c.Store.Public, "URL of the store for clients, when it differs")
@@ -214,6 +230,14 @@ func (c *Config) Validate() error {
 	}
 	if c.Ingest.Overlap < time.Minute || c.Ingest.Overlap > 24*time.Hour {
 		return bad("ingest.overlap", "%s is out of range 1m to 24h", c.Ingest.Overlap)
+	}
+	for field, d := range map[string]time.Duration{"keep-uploads": c.Retention.Uploads, "keep-results": c.Retention.Results, "keep-logs": c.Retention.Logs} {
+		if d < 0 {
+			return bad(field, "%s is negative; 0 keeps files for ever", d)
+		}
+	}
+	if c.Retention.Grace <= 0 || c.Retention.Every <= 0 {
+		return bad("retention", "grace and every must be over 0")
 	}
 	for field, size := range map[string]string{"memory": c.Node.Memory, "disk-floor": c.Node.DiskFloor, "cache": c.Node.Cache} {
 		if _, err := parseSize(size); err != nil {

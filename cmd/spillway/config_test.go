@@ -29,10 +29,10 @@ func parse(t *testing.T, environ map[string]string, args ...string) (Config, err
 
 func TestPrecedence(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "c.yaml")
-	if err := os.WriteFile(file, []byte("listen: 127.0.0.1:1\nreconcile: 3s\nnode: {assume_gpu: 1, max_tasks: 5}\n"), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte("listen: 127.0.0.1:1\nreconcile: 3s\nnode: {assume_gpu: 1, max_tasks: 5}\nretention: {uploads: 1h, results: 2h, logs: 3h}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cfg, err := parse(t, map[string]string{"SPILLWAY_RECONCILE": "4s", "SPILLWAY_NODE_MAX_TASKS": "6"}, "--config", file, "--max-tasks", "7")
+	cfg, err := parse(t, map[string]string{"SPILLWAY_RECONCILE": "4s", "SPILLWAY_NODE_MAX_TASKS": "6", "SPILLWAY_RETENTION_RESULTS": "0"}, "--config", file, "--max-tasks", "7", "--keep-logs", "5h")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,6 +44,9 @@ func TestPrecedence(t *testing.T) {
 	}
 	if cfg.Node.MaxTasks != 7 {
 		t.Errorf("max tasks %d: the flag does not win over the environment", cfg.Node.MaxTasks)
+	}
+	if r := cfg.Retention; r.Uploads != time.Hour || r.Results != 0 || r.Logs != 5*time.Hour || r.Grace != Default().Retention.Grace {
+		t.Errorf("retention %+v: each source has one limit to set", r)
 	}
 	if !filepath.IsAbs(cfg.Data) {
 		t.Errorf("data %q is not absolute", cfg.Data)
@@ -106,6 +109,7 @@ func TestConfigurationIsRefused(t *testing.T) {
 		{[]string{"--cache", "plenty"}, "cache"},
 		{[]string{"--max-tasks", "0"}, "under 1"},
 		{[]string{"--ingest-max-depth", "0"}, "out of range 1 to 1000"},
+		{[]string{"--keep-logs", "-1h"}, "for ever"},
 		{[]string{"--store-endpoint", "http://minio:9000"}, "SPILLWAY_STORE_SECRET_KEY"},
 	} {
 		_, err := parse(t, nil, c.args...)

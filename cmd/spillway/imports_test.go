@@ -37,6 +37,8 @@ var allowed = map[string][]string{
 	"gateway/ingest":     {"functions", "gateway/content", "gateway/intake", "github.com/prometheus/..."},
 	"gateway/ingest/sqs": {"functions", "github.com/aws/aws-sdk-go-v2/..."},
 
+	"gateway/retention": {"functions", "gateway/intake", "github.com/prometheus/..."},
+
 	"scheduler": {"functions", "golang.org/x/sync/..."},
 
 	"runtime":                   {"functions"},

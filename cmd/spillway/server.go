@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/spillway/spillway/functions"
@@ -26,6 +25,7 @@ import (
 	"github.com/spillway/spillway/gateway/ingest"
 	"github.com/spillway/spillway/gateway/ingest/sqs"
 	"github.com/spillway/spillway/gateway/intake"
+	"github.com/spillway/spillway/gateway/retention"
 	"github.com/spillway/spillway/gateway/seed"
 	"github.com/spillway/spillway/runtime/node"
 	"github.com/spillway/spillway/scheduler"
@@ -46,6 +46,7 @@ type server struct {
 	ingest    *ingest.Ingest
 	queues    []*sqs.Queue // of object events, as many as configured
 	deployer  *deployer
+	retention *retention.Retention // sweeps while this server leads
 	gateway   *gateway.Gateway
 	node      *node.Node // nil on a server without a node
 }
@@ -111,6 +112,13 @@ func (s *server) build(ctx context.Context, withNode bool) (err error) {
 	if err := s.buildIngest(ctx, door); err != nil {
 		return err
 	}
+	keep := s.cfg.Retention
+	if s.retention, err = retention.New(retention.Config{
+		Tasks: s.tasks, Log: s.engine, Objects: s.store, Every: keep.Every, Logger: s.log,
+		Keep: retention.Limits{Inputs: keep.Uploads, Outputs: keep.Results, Logs: keep.Logs, Grace: keep.Grace},
+	}); err != nil {
+		return err
+	}
 	read := reader{s.tasks, s.engine}
 	old := seed.New(seed.Config{
 		Door: door, Functions: s.functions, Tasks: read, Progress: reports{s}, Nodes: s.scheduler, Control: s.engine, Log: s.log,
@@ -126,7 +134,7 @@ func (s *server) build(ctx context.Context, withNode bool) (err error) {
 		Ready:      map[string]func(context.Context) error{"engine": s.engineReady, "store": s.store.Ready, "scheduler": s.nodeReady},
 		Mounts:     []gateway.Mount{old.Routes},
 		OpenMounts: []gateway.Mount{s.hooks(), page.Routes},
-		Collectors: []prometheus.Collector{s.ingest},
+		Collectors: append(s.retention.Collectors(), s.ingest),
 		Version:    version, Log: s.log,
 	}); err != nil {
 		return err
@@ -173,7 +181,7 @@ func (s *server) run(ctx context.Context, ln net.Listener, out io.Writer) error 
 	})
 	work.Go(func() error { return s.engine.ServeHeartbeats(ctx, s.scheduler.Heartbeat) })
 	work.Go(func() error { return s.engine.SubscribeProgress(ctx, s.gateway.Feed.Progress) })
-	work.Go(func() error { return s.engine.Lead(ctx, s.cfg.Node.ID, s.tasks, s.scheduler.Lead) })
+	work.Go(func() error { return s.engine.Lead(ctx, s.cfg.Node.ID, s.tasks, s.lead) })
 	if s.node != nil {
 		work.Go(func() error { return s.node.Run(ctx) })
 		work.Go(func() error { return s.engine.ServeNode(ctx, functions.NodeID(s.cfg.Node.ID), s.node) })
@@ -209,6 +217,18 @@ func (s *server) run(ctx context.Context, ln net.Listener, out io.Writer) error 
 		return nil // stopping is what was asked for
 	}
 	return err
+}
+
+// lead does what one server does for all, for as long as it leads.
+func (s *server) lead(ctx context.Context, epoch uint64) error {
+	work, ctx := errgroup.WithContext(ctx)
+	ctx, end := context.WithCancel(ctx)
+	work.Go(func() error {
+		defer end()
+		return s.scheduler.Lead(ctx, epoch)
+	})
+	work.Go(func() error { return s.retention.Run(ctx) })
+	return work.Wait()
 }
 
 // caughtUp waits until the projection shows all that was in the log at the

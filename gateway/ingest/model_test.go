@@ -79,8 +79,8 @@ type outside struct {
 
 func (o *outside) start() *Ingest {
 	now := func() time.Time { return o.now }
-	door := intake.New(intake.Config{Log: o.engine, Functions: o.history, Tasks: o.engine, Queue: o.engine, Now: now})
-	return New(Config{Functions: o.history, Objects: o.shelf, Door: door, Tasks: lagging{o.engine}, Log: o.engine, Marks: o.marks, Now: now})
+	door := intake.New(intake.Config{Log: o.engine, Functions: o.history, Tasks: o.engine, Queue: o.engine, Objects: o.shelf, Now: now})
+	return New(Config{Functions: o.history, Objects: o.shelf, Door: door, Tasks: lagging{o.engine}, Marks: o.marks, Now: now})
 }
 
 // deploy does what the server does.
@@ -261,3 +261,7 @@ func TestAnObjectThatIsRefusedForGoodIsLeftAlone(t *testing.T) {
 type doorFunc func(context.Context, intake.Call) (intake.Ticket, error)
 
 func (d doorFunc) Accept(ctx context.Context, c intake.Call) (intake.Ticket, error) { return d(ctx, c) }
+
+func (d doorFunc) Arrived(_ context.Context, t functions.Task, _ string) (functions.Task, error) {
+	return t, errors.New("no upload is awaited here")
+}

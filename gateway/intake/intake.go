@@ -3,8 +3,9 @@
 //
 // A call becomes a task in this order: its function is looked up, its content
 // decides the route under the policy in force, its key finds an earlier task of
-// the same key, the queue limit is asked, a large event becomes an object, and
-// the log takes the submit event. Only after that does Accept return.
+// the same key, the queue limit is asked, inputs that other tasks left must still
+// be kept, a large event becomes an object, and the log takes the submit event.
+// Only after that does Accept return.
 //
 // A task whose file comes later is accepted as awaiting it. Whoever learns that
 // the file is in the store calls Arrived, which starts the task once.
@@ -121,7 +122,8 @@ func (d *Door) NewID() functions.TaskID {
 // Accept makes a task of a call. When it returns without an error the task is
 // durable. ErrNotFound function_not_found: no such function or version.
 // ErrThrottled queue_full: max_queue tasks of it wait. ErrConflict
-// idempotency_mismatch: the key was used with another body. ErrInvalid: the call
+// idempotency_mismatch: the key was used with another body. ErrNotFound
+// inputs_expired: an input is a file of another task that is not kept. ErrInvalid: the call
 // itself is wrong.
 func (d *Door) Accept(ctx context.Context, c Call) (Ticket, error) {
 	fn, err := d.function(c)
@@ -140,6 +142,9 @@ func (d *Door) Accept(ctx context.Context, c Call) (Ticket, error) {
 		return Ticket{}, err
 	}
 	t := d.task(c, fn)
+	if err := Kept(ctx, d.cfg.Tasks, t.ID, t.Inputs, d.cfg.Now()); err != nil {
+		return Ticket{}, err
+	}
 	if len(c.Event) > int(functions.InlineLimit) {
 		ref, err := d.storeEvent(ctx, t.ID, c.Event)
 		if err != nil {

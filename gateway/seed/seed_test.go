@@ -360,6 +360,10 @@ func TestStatus(t *testing.T) {
 		"succeeded": {running, func(t *functions.Task) {
 			t.State, t.FinishedAt, t.Outcome = functions.Succeeded, now.Add(5*time.Second), &functions.Outcome{Result: json.RawMessage(`{"text":"hi"}`)}
 		}, nil, `"SUCCESS","progress":1,"message":"Processing completed","result":{"text":"hi"},"error":null,"created_at":"2026-03-01T12:00:00Z","started_at":"2026-03-01T12:00:02Z","completed_at":"2026-03-01T12:00:05Z","estimated_time_remaining":null,"device_requested":"gpu","device_used":"cpu","fallback_reason":"gpu_host","attempts":2}`},
+		"succeeded, files not kept": {running, func(t *functions.Task) {
+			t.State, t.Outcome = functions.Succeeded, &functions.Outcome{Result: json.RawMessage(`{"text":"hi"}`), Outputs: []functions.Output{{Name: "a"}}}
+			t.Purged = functions.Purged{Inputs: now, Outputs: now, Logs: now}
+		}, nil, `"SUCCESS","progress":1,"message":"Processing completed","result":{"text":"hi"},"error":null,"created_at":"2026-03-01T12:00:00Z","started_at":"2026-03-01T12:00:02Z","completed_at":null,"estimated_time_remaining":null,"device_requested":"gpu","device_used":"cpu","fallback_reason":"gpu_host","attempts":2}`},
 		"text result": {running, func(t *functions.Task) {
 			t.State, t.Outcome = functions.Succeeded, &functions.Outcome{ResultText: &text}
 		}, nil, `"SUCCESS","progress":1,"message":"Processing completed","result":{"text":"plain words"},"error":null,"created_at":"2026-03-01T12:00:00Z","started_at":"2026-03-01T12:00:02Z","completed_at":null,"estimated_time_remaining":null,"device_requested":"gpu","device_used":"cpu","fallback_reason":"gpu_host","attempts":2}`},
