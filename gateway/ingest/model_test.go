@@ -218,7 +218,7 @@ func TestWhatHoldsAMark(t *testing.T) {
 		o.now = born.Add(time.Hour)
 		c.spoil(o)
 		in := o.start()
-		_, err := in.reconcileTriggers(t.Context())
+		_, _, err := in.reconcileTriggers(t.Context())
 		m, _ := o.marks.Mark(t.Context(), "f")
 		want := functions.Mark{Until: o.now.Add(-in.Overlap)}
 		if c.held {
