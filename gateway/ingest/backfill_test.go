@@ -33,7 +33,7 @@ func TestBackfillStartsWhatWasThereBefore(t *testing.T) {
 	o.objects[len(o.objects)-1].at, o.objects[len(o.objects)-2].at = born.Add(-time.Hour), born.Add(-time.Hour)
 	o.now = born.Add(time.Hour)
 	in := o.start()
-	if n, err := in.reconcileTriggers(t.Context()); n != 0 || err != nil {
+	if n, err := in.Reconcile(t.Context()); n != 0 || err != nil {
 		t.Fatalf("listing started %d, %v: all is older than the functions", n, err)
 	}
 	at := func(h time.Duration) time.Time { return born.Add(h * time.Hour) }

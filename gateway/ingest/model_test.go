@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -218,7 +219,7 @@ func TestWhatHoldsAMark(t *testing.T) {
 		o.now = born.Add(time.Hour)
 		c.spoil(o)
 		in := o.start()
-		_, err := in.reconcileTriggers(t.Context())
+		_, err := in.Reconcile(t.Context())
 		m, _ := o.marks.Mark(t.Context(), "f")
 		want := functions.Mark{Until: o.now.Add(-in.Overlap)}
 		if c.held {

@@ -141,6 +141,41 @@ func TestListingTakesATenthOfTheTimeAtMost(t *testing.T) {
 	})
 }
 
+// A full queue is asked once in a pass, and again soon.
+func TestListingOfAFullQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := &outside{newEngine(), &shelf{}, newHistory(), &ledger{}, born}
+		o.deploy("f", functions.Trigger{Bucket: "inbox"})
+		for i := range 50 {
+			o.put("inbox", fmt.Sprint(i), "x", "", born.Add(time.Minute))
+		}
+		o.now = born.Add(time.Hour)
+		o.full = true
+		in := o.start()
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- in.Run(ctx) }()
+		synctest.Wait()
+		o.shelf.mu.Lock()
+		if o.stats > 5 {
+			t.Errorf("asked the store %d times for a queue that is full", o.stats)
+		}
+		o.shelf.mu.Unlock()
+		o.engine.mu.Lock()
+		o.full = false
+		o.engine.mu.Unlock()
+		time.Sleep(2 * crowded)
+		synctest.Wait()
+		if got := len(o.all()); got != 50 {
+			t.Errorf("%d tasks soon after there is room, want 50", got)
+		}
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // A deleted function that is deployed again does not run over what came between.
 func TestWhatCameWhileAFunctionWasDeletedIsNotItsOwn(t *testing.T) {
 	o := &outside{newEngine(), &shelf{}, newHistory(), &ledger{}, born}
@@ -152,7 +187,7 @@ func TestWhatCameWhileAFunctionWasDeletedIsNotItsOwn(t *testing.T) {
 		o.put("inbox", fmt.Sprint(i), "x", "", o.now)
 		o.now = o.now.Add(time.Hour)
 	}
-	if n, err := o.start().reconcileTriggers(t.Context()); n != 1 || err != nil || o.started("f")[0] != "2 @0" {
+	if n, err := o.start().Reconcile(t.Context()); n != 1 || err != nil || o.started("f")[0] != "2 @0" {
 		t.Errorf("started %q, %v; want the object from after the second deployment", o.started("f"), err)
 	}
 }

@@ -4,15 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/spillway/spillway/functions"
 )
 
-// idleShare is how many times longer than a listing the pause after it is at
-// least: a listing costs the store as much as it holds objects.
-const idleShare = 9
+const (
+	// idleShare is how many times longer than the listing of a pass the pause after
+	// it is at least: a listing costs the store as much as it holds objects.
+	idleShare = 9
+	// crowded is the pause when a full queue held a pass up.
+	crowded = 5 * time.Second
+)
 
 // Run lists every triggered place now and at every interval, and offers what
 // has no task yet. It also offers the outputs that Changed reports. It returns
@@ -23,8 +28,7 @@ func (in *Ingest) Run(ctx context.Context) error {
 	defer wg.Wait()
 	wg.Go(func() { in.followOutputs(ctx) })
 	for {
-		begun := time.Now()
-		n, err := in.Reconcile(ctx)
+		n, listing, err := in.reconcile(ctx)
 		if n > 0 {
 			in.Logger.Info("objects found by listing", "count", n)
 		}
@@ -32,8 +36,11 @@ func (in *Ingest) Run(ctx context.Context) error {
 			in.Logger.Warn("objects not listed", "err", err)
 		}
 		rest := in.Every
-		if n == 0 && err == nil { // an outage and what it left behind are no reason to wait
-			rest = max(rest, idleShare*time.Since(begun))
+		switch {
+		case errors.Is(err, functions.ErrThrottled):
+			rest = max(min(rest, crowded), idleShare*listing)
+		case err == nil: // how long an outage lasted is no reason to wait
+			rest = max(rest, idleShare*listing)
 		}
 		if !pause(ctx, rest) {
 			return nil
@@ -57,34 +64,39 @@ func pause(ctx context.Context, d time.Duration) bool {
 // list or start now it skips, returns the errors of, and comes back to: the
 // marks of the functions that it is about stay where they are.
 func (in *Ingest) Reconcile(ctx context.Context) (started int, err error) {
-	return in.reconcileTriggers(ctx)
+	started, _, err = in.reconcile(ctx)
+	return started, err
 }
 
-func (in *Ingest) reconcileTriggers(ctx context.Context) (started int, err error) {
+// reconcile also says how long it was listing.
+func (in *Ingest) reconcile(ctx context.Context) (started int, listing time.Duration, err error) {
 	p := &pass{begun: in.Now(), buckets: map[string]*scan{}, held: map[functions.Name]error{}}
 	if p.watches, err = in.watches(ctx); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	for _, pl := range in.places(p.watches) {
 		n, err := in.list(ctx, p, pl)
 		started += n
 		if ctx.Err() != nil {
-			return started, context.Cause(ctx)
+			return started, 0, context.Cause(ctx)
 		}
 		p.done(pl, err)
 	}
+	for _, b := range p.buckets {
+		listing += b.took
+	}
 	in.figures.listed(p)
-	var failed error // the newest stands for all: there may be thousands
+	var failed error // of each function the newest: there may be thousands
 	for _, w := range p.watches {
 		if err := p.held[w.fn.Name]; err != nil {
-			failed = fmt.Errorf("%s: %w", w.fn.Name, err)
+			failed = errors.Join(failed, fmt.Errorf("%s: %w", w.fn.Name, err))
 			continue
 		}
 		if err := in.Marks.Move(ctx, w.fn.Name, functions.Mark{Until: p.begun.Add(-in.Overlap)}); err != nil {
-			return started, errors.Join(failed, err)
+			return started, listing, errors.Join(failed, err)
 		}
 	}
-	return started, failed
+	return started, listing, failed
 }
 
 // watches are the functions with triggers, as they and their marks are now.
@@ -113,7 +125,7 @@ type pass struct {
 // scan is what a pass has seen of one bucket.
 type scan struct {
 	name    string
-	took    time.Duration
+	took    time.Duration // by the listing itself
 	objects int64
 	gap     int64 // new objects that no event had reported
 	err     error
@@ -133,6 +145,12 @@ func (p *pass) done(pl place, err error) {
 			}
 		}
 	}
+}
+
+// open are the watches that may get more: those of a full queue are left until
+// the next pass.
+func (p *pass) open() []watch {
+	return slices.DeleteFunc(slices.Clone(p.watches), func(w watch) bool { return errors.Is(p.held[w.fn.Name], functions.ErrThrottled) })
 }
 
 // inTransit is how old an object must be to count as a gap: the event of a newer
@@ -156,7 +174,9 @@ func (in *Ingest) list(ctx context.Context, p *pass, pl place) (started int, err
 			return started, err
 		}
 		s.objects++
-		n, later := in.recover(ctx, p.watches, o)
+		begun := time.Now()
+		n, later := in.recover(ctx, p.open(), o)
+		s.took -= time.Since(begun)
 		for name, err := range later {
 			p.held[name] = err
 		}

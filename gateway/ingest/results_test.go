@@ -92,7 +92,7 @@ func TestListingFindsOutputsThatTheLogDidNotReport(t *testing.T) {
 	task := o.produce(t, first, "x", 3, functions.Assigned, "pages/1.png")
 	o.put("results", "no-task/1/pages/1.png", "", "", o.now)
 	o.put("results", string(second)+"/1/pages/1.png", "of a task nobody knows", "", o.now)
-	if n, err := in.reconcileTriggers(t.Context()); n != 0 || err == nil {
+	if n, err := in.Reconcile(t.Context()); n != 0 || err == nil {
 		t.Errorf("of a running attempt: started %d, %v, want an error that holds the marks", n, err)
 	}
 	if m, _ := o.marks.Mark(t.Context(), "f"); !m.Until.IsZero() {
@@ -101,7 +101,7 @@ func TestListingFindsOutputsThatTheLogDidNotReport(t *testing.T) {
 	task.State = functions.Succeeded
 	o.tasks[first] = task
 	o.now = o.now.Add(48 * time.Hour)
-	if n, err := in.reconcileTriggers(t.Context()); n != 2 || err != nil {
+	if n, err := in.Reconcile(t.Context()); n != 2 || err != nil {
 		t.Errorf("started %d, %v, want one of each function", n, err)
 	}
 	if got, want := o.started("g"), []string{"1.png 1@4"}; !slices.Equal(got, want) {
@@ -122,7 +122,7 @@ func TestAChainOfFunctionsEnds(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if n, err := in.reconcileTriggers(t.Context()); n != 0 || err != nil {
+	if n, err := in.Reconcile(t.Context()); n != 0 || err != nil {
 		t.Errorf("listing started %d, %v", n, err)
 	}
 	if got, want := o.started("g"), []string{"1.png 1@3"}; !slices.Equal(got, want) {
