@@ -159,6 +159,11 @@ func (w *world) check(e functions.Event, t functions.Task) {
 			held[g] = id
 		}
 	}
+	for _, share := range functions.Shares(t.Inputs) {
+		if !slices.Contains(n.info.Shares, share) {
+			w.wrongs = append(w.wrongs, fmt.Sprintf("%s has no share %s", last.Node, share))
+		}
+	}
 	if !used.Fits(n.info.Capacity) {
 		w.wrongs = append(w.wrongs, fmt.Sprintf("%s holds %+v of %+v", last.Node, used, n.info.Capacity))
 	}
