@@ -102,6 +102,18 @@ func (w *world) Put(_ context.Context, bucket, key string, r io.Reader, size int
 	return functions.ObjectRef{Bucket: bucket, Key: key, Size: int64(len(b)), ContentType: kind}, nil
 }
 
+func (w *world) Stat(_ context.Context, bucket, key, _ string) (functions.ObjectRef, error) {
+	b, ok := w.objects[bucket+"/"+key]
+	if !ok {
+		return functions.ObjectRef{}, functions.NotFound("no_such_object", "no %s", key)
+	}
+	return functions.ObjectRef{Bucket: bucket, Key: key, Size: int64(len(b))}, nil
+}
+
+func (w *world) GetRange(_ context.Context, ref functions.ObjectRef, off, n int64) (io.ReadCloser, error) {
+	return io.NopCloser(bytes.NewReader(w.objects[ref.Bucket+"/"+ref.Key][off : off+n])), nil
+}
+
 func TestAcceptFillsTheTask(t *testing.T) {
 	w, door := newWorld(functions.Spec{Priority: 7, Device: functions.Never})
 	ticket, err := door.Accept(t.Context(), intake.Call{Function: "f", Event: json.RawMessage(`{}`), Content: content.JSON(), Source: "http", CallID: "c"})
