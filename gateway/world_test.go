@@ -420,7 +420,7 @@ func (w *world) Explain(functions.TaskID) (functions.Waiting, bool) {
 }
 
 func (w *world) Nodes() []functions.NodeStatus {
-	return []functions.NodeStatus{{NodeInfo: functions.NodeInfo{ID: "n1", Ready: true, GPUs: []functions.GPUInfo{{UUID: "GPU-1", State: functions.GPULeased}},
+	return []functions.NodeStatus{{NodeInfo: functions.NodeInfo{ID: "n1", Ready: true, Cache: &functions.CacheInfo{Budget: functions.GiB}, GPUs: []functions.GPUInfo{{UUID: "GPU-1", State: functions.GPULeased}},
 		Capacity: functions.Resources{Tasks: 8}}, Alive: true, LastSeen: time.Now(), Free: functions.Resources{Tasks: 5}}}
 }
 

@@ -61,6 +61,7 @@ type NodeConfig struct {
 	Memory     string  `yaml:"memory" env:"MEMORY"`         // offered to tasks; empty = 80 %
 	MaxTasks   int     `yaml:"max_tasks" env:"MAX_TASKS"`   // containers at once
 	DiskFloor  string  `yaml:"disk_floor" env:"DISK_FLOOR"` // with less free disk the node takes no task; empty = 1GiB
+	Cache      string  `yaml:"cache" env:"CACHE"`           // most disk for inputs kept for later tasks; 0 = none; empty = 10GiB, at most a tenth of the disk
 }
 
 // Default returns the documented defaults.
@@ -105,6 +106,7 @@ func (c *Config) bind(f *pflag.FlagSet) {
 	f.StringVar(&c.Node.Memory, "memory", c.Node.Memory, "memory offered to tasks, such as 16GiB; empty = 80 %")
 	f.IntVar(&c.Node.MaxTasks, "max-tasks", c.Node.MaxTasks, "containers at once")
 	f.StringVar(&c.Node.DiskFloor, "disk-floor", c.Node.DiskFloor, "with less free disk than this the node takes no task; empty = 1GiB")
+	f.StringVar(&c.Node.Cache, "cache", c.Node.Cache, "most disk for inputs kept for later tasks; 0 = none; empty = 10GiB, at most a tenth of the disk")
 }
 
 // load fills c by precedence. set holds the flags that were given.
@@ -180,7 +182,7 @@ func (c *Config) Validate() error {
 	if c.Node.MaxTasks < 1 {
 		return bad("max-tasks", "is under 1")
 	}
-	for field, size := range map[string]string{"memory": c.Node.Memory, "disk-floor": c.Node.DiskFloor} {
+	for field, size := range map[string]string{"memory": c.Node.Memory, "disk-floor": c.Node.DiskFloor, "cache": c.Node.Cache} {
 		if _, err := parseSize(size); err != nil {
 			return bad(field, "%v", err)
 		}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
 
 	"github.com/spillway/spillway/functions"
 )
@@ -73,12 +74,31 @@ func TestConfigurationIsRefused(t *testing.T) {
 		{[]string{"--runtime", "podman"}, "docker or simulated"},
 		{[]string{"--assume-gpu", "-1"}, "out of range"},
 		{[]string{"--memory", "lots"}, "memory"},
+		{[]string{"--cache", "plenty"}, "cache"},
 		{[]string{"--max-tasks", "0"}, "under 1"},
 		{[]string{"--store-endpoint", "http://minio:9000"}, "SPILLWAY_STORE_SECRET_KEY"},
 	} {
 		_, err := parse(t, nil, c.args...)
 		if !errors.Is(err, functions.ErrInvalid) || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%v: error %v, want one that says %q", c.args, err, c.says)
+		}
+	}
+}
+
+func TestCacheSize(t *testing.T) {
+	var disk unix.Statfs_t
+	dir := t.TempDir()
+	if err := unix.Statfs(dir, &disk); err != nil {
+		t.Fatal(err)
+	}
+	tenth := functions.Bytes(disk.Blocks) * functions.Bytes(disk.Bsize) / 10
+	for set, want := range map[string]functions.Bytes{"": min(10*functions.GiB, tenth), "0": 0, "3MiB": 3 * functions.MiB, "1000GiB": 1000 * functions.GiB} {
+		cfg, err := parse(t, map[string]string{"SPILLWAY_NODE_CACHE": set}, "--data", dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := cacheSize(cfg); err != nil || got != want {
+			t.Errorf("cache %q is %s, %v; want %s", set, got, err, want)
 		}
 	}
 }

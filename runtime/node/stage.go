@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"time"
 
@@ -110,35 +111,56 @@ func (n *Node) bring(ctx context.Context, a *attempt, in functions.Input) (*runt
 	return nil, n.bringObject(ctx, in, a.folder.path("in", in.Name))
 }
 
+// bringObject takes an object from the nearest place: the disk of a store on this
+// machine, the cache, the store.
 func (n *Node) bringObject(ctx context.Context, in functions.Input, file string) *functions.Failure {
-	return n.fetch(ctx, in.ObjectRef, "input "+in.Name, file)
+	what, ref := "input "+in.Name, in.ObjectRef
+	if there, err := n.linkLocal(ref, file); there || err != nil {
+		return stageFailure(what, ref, err)
+	}
+	if id := identity(ref); id != "" {
+		download := func(ctx context.Context, f *os.File) error { return n.download(ctx, ref, f) }
+		if there, err := n.cache.bring(ctx, id, functions.Bytes(ref.Size), file, download); there {
+			return stageFailure(what, ref, err)
+		}
+	}
+	return n.fetch(ctx, ref, what, file)
 }
 
-// fetch brings one object to a file that only its owner could write, and nobody does.
-func (n *Node) fetch(ctx context.Context, ref functions.ObjectRef, what, file string) (fail *functions.Failure) {
-	f, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o444)
-	if err != nil {
-		return diskFailure("create "+what, err)
-	}
-	defer func() {
-		if err := errors.Join(f.Chmod(0o444), f.Close()); err != nil && fail == nil {
-			fail = diskFailure("write "+what, err)
-		}
-	}()
+// fetch brings one object from the store to a file of its own.
+func (n *Node) fetch(ctx context.Context, ref functions.ObjectRef, what, file string) *functions.Failure {
+	return stageFailure(what, ref, create(file, func(f *os.File) error { return n.download(ctx, ref, f) }))
+}
+
+// download writes an object to an empty file. It is ErrConflict when the content
+// is not the one that ref names.
+func (n *Node) download(ctx context.Context, ref functions.ObjectRef, f *os.File) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, transferTime(ref.Size), functions.ErrTimeout)
 	defer cancel()
 	sum, err := n.cfg.Objects.Stage(ctx, ref, f)
-	switch {
+	if err == nil && ref.SHA256 != "" && sum != ref.SHA256 {
+		return functions.Conflict("object_changed", "its SHA-256 is %s instead of %s", sum, ref.SHA256)
+	}
+	return err
+}
+
+// stageFailure says what an error of staging means for the attempt.
+func stageFailure(what string, ref functions.ObjectRef, err error) *functions.Failure {
+	if err == nil {
+		return nil
+	}
+	if full, ok := errors.AsType[*roomError](err); ok {
+		return full.failure()
+	}
+	switch _, onDisk := errors.AsType[*fs.PathError](err); {
 	case errors.Is(err, functions.ErrNotFound):
 		return &functions.Failure{Class: functions.InputGone, Message: fmt.Sprintf("%s (%s/%s) no longer exists", what, ref.Bucket, ref.Key)}
-	case errors.Is(err, functions.ErrConflict), err == nil && ref.SHA256 != "" && sum != ref.SHA256:
+	case errors.Is(err, functions.ErrConflict):
 		return &functions.Failure{Class: functions.InputGone, Message: fmt.Sprintf("%s (%s/%s) has changed since the task was accepted", what, ref.Bucket, ref.Key)}
-	case err != nil && fullDisk(err):
+	case onDisk, fullDisk(err):
 		return diskFailure("write "+what, err)
-	case err != nil:
-		return &functions.Failure{Class: functions.Store, Message: fmt.Sprintf("cannot read %s (%s/%s): %v", what, ref.Bucket, ref.Key, err)}
 	}
-	return nil
+	return &functions.Failure{Class: functions.Store, Message: fmt.Sprintf("cannot read %s (%s/%s): %v", what, ref.Bucket, ref.Key, err)}
 }
 
 // transferTime is the longest that an object may take: a minute, and a second
