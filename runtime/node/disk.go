@@ -55,7 +55,8 @@ func (n *Node) room(need functions.Bytes) error {
 func (n *Node) checkRoom(a *attempt) *functions.Failure {
 	var need functions.Bytes
 	for _, in := range a.Assignment.Task.Inputs {
-		if n.cfg.Local == nil && !n.cache.has(identity(in.ObjectRef)) {
+		here := in.File != "" || in.URL == "" && (n.cfg.Local != nil || n.cache.has(identity(in.ObjectRef)))
+		if !here {
 			need += functions.Bytes(max(in.Size, 0))
 		}
 	}
