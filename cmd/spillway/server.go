@@ -102,7 +102,17 @@ func (s *server) build(ctx context.Context, withNode bool) (err error) {
 	}); err != nil {
 		return err
 	}
-	door := intake.New(intake.Config{Log: s.engine, Functions: s.functions, Tasks: s.tasks, Queue: s.scheduler, Objects: s.store})
+	folders, err := openShares(s.cfg)
+	if err != nil {
+		return err
+	}
+	web, err := openWeb(s.cfg)
+	if err != nil {
+		return err
+	}
+	door := intake.New(intake.Config{
+		Log: s.engine, Functions: s.functions, Tasks: s.tasks, Queue: s.scheduler, Objects: s.store, Shares: folders, Web: web,
+	})
 	s.ingest = ingest.New(ingest.Config{
 		Functions: s.functions, Objects: s.store, Door: door, Tasks: s.tasks, Log: s.engine,
 		Region: s.cfg.Store.Region, Every: s.cfg.Reconcile, Logger: s.log,

@@ -95,41 +95,34 @@ func redirect(req *http.Request, via []*http.Request) error {
 	return check(req.URL)
 }
 
-// Found is what a server says of a file.
-type Found struct {
-	Size        int64 // functions.UnknownSize when it does not say
-	ContentType string
-	Head        []byte // its first bytes
-}
-
-// Probe asks for the first bytes of a file, within seconds.
-func (c *Client) Probe(ctx context.Context, rawURL string, head int64) (Found, error) {
+// Probe asks, within seconds, for the first most bytes of a file, and for its type
+// and size: functions.UnknownSize when the server does not say.
+func (c *Client) Probe(ctx context.Context, rawURL string, most int64) (found functions.ObjectRef, head []byte, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, c.cfg.Probe, functions.ErrTimeout)
 	defer cancel()
-	resp, err := c.get(ctx, rawURL, fmt.Sprintf("bytes=0-%d", head-1))
+	resp, err := c.get(ctx, rawURL, fmt.Sprintf("bytes=0-%d", most-1))
 	if err != nil {
-		return Found{}, err
+		return found, nil, err
 	}
 	defer resp.Body.Close()
-	f := Found{Size: resp.ContentLength, ContentType: resp.Header.Get("Content-Type")}
-	switch resp.StatusCode {
-	case http.StatusPartialContent, http.StatusRequestedRangeNotSatisfiable: // the latter for a file without bytes
-		f.Size = rangeTotal(resp.Header.Get("Content-Range"))
+	found.Size = resp.ContentLength
+	if resp.StatusCode != http.StatusOK {
+		found.Size = rangeTotal(resp.Header.Get("Content-Range"))
 	}
-	if f.Size > int64(c.cfg.MaxSize) {
-		return Found{}, c.over(resp.Request.URL, int64(c.cfg.MaxSize))
-	}
-	if resp.StatusCode == http.StatusRequestedRangeNotSatisfiable {
-		f.ContentType, f.Head = "", []byte{} // the answer is about the error
-		if f.Size != 0 {
-			f.Size, f.Head = functions.UnknownSize, nil
+	switch {
+	case found.Size > int64(c.cfg.MaxSize):
+		return found, nil, c.over(resp.Request.URL, int64(c.cfg.MaxSize))
+	case resp.StatusCode != http.StatusRequestedRangeNotSatisfiable: // whose body is about the error
+		found.ContentType = resp.Header.Get("Content-Type")
+		if head, err = io.ReadAll(io.LimitReader(resp.Body, most)); err != nil {
+			return found, nil, broken(ctx, resp.Request.URL, err)
 		}
-		return f, nil
+	case found.Size == 0: // a file without bytes has none to give
+		head = []byte{}
+	default:
+		found.Size = functions.UnknownSize
 	}
-	if f.Head, err = io.ReadAll(io.LimitReader(resp.Body, head)); err != nil {
-		return Found{}, broken(ctx, resp.Request.URL, err)
-	}
-	return f, nil
+	return found, head, nil
 }
 
 // rangeTotal reads the file's size in bytes 0-9/SIZE.

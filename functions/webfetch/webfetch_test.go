@@ -169,25 +169,28 @@ func TestFetch(t *testing.T) {
 func TestProbe(t *testing.T) {
 	s := site(t)
 	c := mustClient(t, Config{Allow: []string{"127.0.0.0/8"}, MaxSize: 50_000})
-	for path, want := range map[string]Found{
-		"/file.wav": {Size: 10000, ContentType: "audio/wav", Head: []byte("01234")},
-		"/whole":    {Size: 10000, ContentType: "text/plain; charset=utf-8", Head: []byte("01234")},
-		"/chunked":  {Size: functions.UnknownSize, ContentType: "text/plain; charset=utf-8", Head: []byte("01234")},
-		"/empty":    {Size: 0, Head: []byte{}},
+	for path, want := range map[string]struct {
+		size       int64
+		kind, head string
+	}{
+		"/file.wav": {10000, "audio/wav", "01234"},
+		"/whole":    {10000, "text/plain; charset=utf-8", "01234"},
+		"/chunked":  {functions.UnknownSize, "text/plain; charset=utf-8", "01234"},
+		"/empty":    {0, "text/plain; charset=utf-8", ""},
 	} {
-		got, err := c.Probe(t.Context(), s.URL+path, 5)
-		if err != nil || got.Size != want.Size || !bytes.Equal(got.Head, want.Head) || want.ContentType != "" && got.ContentType != want.ContentType || got.Head == nil {
-			t.Errorf("%s: %+v %v, want %+v", path, got, err, want)
+		got, head, err := c.Probe(t.Context(), s.URL+path, 5)
+		if err != nil || got.Size != want.size || string(head) != want.head || head == nil || got.ContentType != want.kind {
+			t.Errorf("%s: %+v %q %v, want %+v", path, got, head, err, want)
 		}
 	}
 	for path, class := range map[string]error{"/status/404": functions.ErrNotFound, "/status/500": functions.ErrUnavailable} {
-		if _, err := c.Probe(t.Context(), s.URL+path, 5); !errors.Is(err, class) {
+		if _, _, err := c.Probe(t.Context(), s.URL+path, 5); !errors.Is(err, class) {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
 	small := mustClient(t, Config{Allow: []string{"127.0.0.0/8"}, MaxSize: 100})
 	for _, path := range []string{"/file.wav", "/whole"} {
-		if _, err := small.Probe(t.Context(), s.URL+path, 5); !errors.Is(err, functions.ErrTooLarge) {
+		if _, _, err := small.Probe(t.Context(), s.URL+path, 5); !errors.Is(err, functions.ErrTooLarge) {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
