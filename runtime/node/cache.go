@@ -240,7 +240,7 @@ func (c *cache) place(e *content, target string) error {
 	}
 	// What was used last is known by its access time to the next agent.
 	if err := os.Chtimes(file, c.now(), time.Time{}); err != nil {
-		return err
+		c.log.Debug("use of a content not noted", "err", err)
 	}
 	if err := c.link(file, target); err == nil || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrExist) {
 		return err

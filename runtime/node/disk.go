@@ -50,15 +50,21 @@ func (n *Node) room(need functions.Bytes) error {
 	return nil
 }
 
-// checkRoom refuses to stage what would fill the disk. What is on the machine
-// already takes no more.
+// takes is what an input will add to the disk, as far as it is known beforehand.
+// What is on the machine already adds nothing.
+func (n *Node) takes(in functions.Input) functions.Bytes {
+	object := in.File == "" && in.URL == ""
+	if in.File != "" || object && (n.cfg.Local != nil || n.cache.has(identity(in.ObjectRef))) {
+		return 0
+	}
+	return functions.Bytes(max(in.Size, 0))
+}
+
+// checkRoom refuses to stage what would fill the disk.
 func (n *Node) checkRoom(a *attempt) *functions.Failure {
 	var need functions.Bytes
 	for _, in := range a.Assignment.Task.Inputs {
-		here := in.File != "" || in.URL == "" && (n.cfg.Local != nil || n.cache.has(identity(in.ObjectRef)))
-		if !here {
-			need += functions.Bytes(max(in.Size, 0))
-		}
+		need += n.takes(in)
 	}
 	err := n.room(need)
 	if full, ok := errors.AsType[*roomError](err); ok {

@@ -21,7 +21,8 @@ type Local interface {
 }
 
 // linkLocal makes the target a hard link to the store's own file, and reports
-// whether it is there now. The object was opened and checked before, and it is the
+// whether it is there now. An error means that the disk has no room for it: unlike
+// a link, all else takes some. The object was opened and checked before, and it is the
 // open file that is linked: whatever the store does with the name, the task sees
 // this content. The container sees it in a folder that is mounted read-only, under
 // which nobody can write to the file, change its mode or link to it from outside.
@@ -37,12 +38,12 @@ func (n *Node) linkLocal(ref functions.ObjectRef, target string) (bool, error) {
 	f, err := n.cfg.Local.Open(ref)
 	if err != nil {
 		n.cfg.Log.Debug("input not taken from the store's disk", "bucket", ref.Bucket, "key", ref.Key, "err", err)
-		return false, nil
+		return false, n.room(functions.Bytes(max(ref.Size, 0)))
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return false, nil
+		return false, err
 	}
 	if info.Mode()&0o004 != 0 { // the container's user is another
 		err := linkOpen(f, target)
