@@ -31,9 +31,8 @@ func (g *Gateway) invoke(w http.ResponseWriter, r *http.Request) error {
 	return g.run(w, r, p)
 }
 
-// run is the whole path of an invocation: body to call, call to task, task to answer.
+// run is the path of an invocation as far as carry: body to call.
 func (g *Gateway) run(w http.ResponseWriter, r *http.Request, p preference) error {
-	ctx := r.Context()
 	call, err := g.callOf(r)
 	if err != nil {
 		return err
@@ -48,6 +47,12 @@ func (g *Gateway) run(w http.ResponseWriter, r *http.Request, p preference) erro
 	if err := g.readInto(w, r, &call, limit); err != nil {
 		return err
 	}
+	return g.carry(w, r, call, p)
+}
+
+// carry takes a call the rest of the way: call to task, task to answer.
+func (g *Gateway) carry(w http.ResponseWriter, r *http.Request, call intake.Call, p preference) error {
+	ctx := r.Context()
 	end, leave := g.Feed.ended(call.ID) // before the task exists, so that its end cannot be missed
 	defer leave()
 	ticket, err := g.cfg.Door.Accept(ctx, call)
@@ -78,6 +83,7 @@ func (g *Gateway) run(w http.ResponseWriter, r *http.Request, p preference) erro
 
 // callOf reads all of a call but its body.
 func (g *Gateway) callOf(r *http.Request) (c intake.Call, err error) {
+	c = g.newCall(r)
 	if c.Function, err = pathName(r); err != nil {
 		return c, err
 	}
@@ -92,14 +98,16 @@ func (g *Gateway) callOf(r *http.Request) (c intake.Call, err error) {
 		device = q.Get("device")
 	}
 	c.Policy = functions.Policy(strings.ToLower(device))
-	c.ID = g.cfg.Door.NewID()
-	c.Source = "http"
+	return c, nil
+}
+
+// newCall is a call with what its headers say of every kind of call.
+func (g *Gateway) newCall(r *http.Request) intake.Call {
+	c := intake.Call{ID: g.cfg.Door.NewID(), Source: "http", Key: r.Header.Get("Idempotency-Key"), CallID: r.Header.Get("X-Call-Id")}
 	if s := r.Header.Get("Spillway-Source"); s == "cli" {
 		c.Source = s
 	}
-	c.Key = r.Header.Get("Idempotency-Key")
-	c.CallID = r.Header.Get("X-Call-Id")
-	return c, nil
+	return c
 }
 
 // readInto takes the body: JSON becomes the event, anything else an input file.

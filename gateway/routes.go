@@ -39,6 +39,7 @@ func (g *Gateway) native() []route {
 		{"POST", "/function/{name}", g.invoke, false},
 		{"POST", "/async-function/{name}", g.invokeAsync, false},
 
+		{"POST", "/v1/tasks", g.submit, false},
 		{"GET", "/v1/tasks", g.listTasks, false},
 		{"GET", "/v1/tasks/{id}", g.getTask, false},
 		{"DELETE", "/v1/tasks/{id}", g.cancel, false},

@@ -56,6 +56,7 @@ type world struct {
 	fns     map[functions.Name][]functions.Function
 	sent    map[string]uint64 // sequences by message id: a repeated message is the first one
 	objects map[string]object
+	places  map[string]place   // files of shared folders, and at URLs
 	pending map[string]pending // uploads in parts that were begun and not ended, by their id
 	begun   int
 	asked   int // requests that the store was sent about uploads
@@ -82,6 +83,12 @@ type pending struct {
 	parts     map[int][]byte
 }
 
+// place is what is found at a SHARE/path or a URL.
+type place struct {
+	object
+	err error
+}
+
 const epoch = 1
 
 //go:embed openapi.json
@@ -101,6 +108,7 @@ func newWorld(t testing.TB, change func(*gateway.Config)) *world {
 	w := &world{
 		seq: epoch, tasks: map[functions.TaskID]functions.Task{}, keys: map[string]functions.TaskID{},
 		fns: map[functions.Name][]functions.Function{}, objects: map[string]object{}, sent: map[string]uint64{}, pending: map[string]pending{},
+		places: map[string]place{},
 	}
 	for _, name := range []functions.Name{"echo", "thumbnail"} {
 		w.fns[name] = []functions.Function{{Spec: functions.Spec{Name: name, Image: "img"}.WithDefaults(), Version: 1, CreatedAt: time.Unix(1, 0)}}
@@ -110,7 +118,7 @@ func newWorld(t testing.TB, change func(*gateway.Config)) *world {
 	}
 	log := slog.New(slog.DiscardHandler)
 	w.cfg = gateway.Config{
-		Door:     intake.New(intake.Config{Log: w, Functions: w, Tasks: w, Queue: w, Objects: w}),
+		Door:     intake.New(intake.Config{Log: w, Functions: w, Tasks: w, Queue: w, Objects: w, Shares: w, Web: w}),
 		Appender: w, Tasks: w, Functions: registry{w}, Objects: w, Scheduler: w, NodeLogs: w, Ingest: w, Open: true, Log: log, Version: "test",
 		Parse: func(b []byte) (s functions.Spec, err error) {
 			if err := json.Unmarshal(b, &s); err != nil {
@@ -450,6 +458,23 @@ func (w *world) GetRange(_ context.Context, ref functions.ObjectRef, off, n int6
 		b = b[:min(n, int64(len(b)))]
 	}
 	return io.NopCloser(bytes.NewReader(b)), nil
+}
+
+func (w *world) Look(file string, most int64) (functions.ObjectRef, []byte, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	p, ok := w.places[file]
+	switch {
+	case !ok:
+		return functions.ObjectRef{}, nil, functions.Unavailable("no_share", "not here")
+	case p.err != nil:
+		return functions.ObjectRef{}, nil, p.err
+	}
+	return functions.ObjectRef{Size: int64(len(p.data)), ContentType: p.kind, ETag: "seen"}, p.data[:min(most, int64(len(p.data)))], nil
+}
+
+func (w *world) Probe(_ context.Context, url string, most int64) (functions.ObjectRef, []byte, error) {
+	return w.Look(url, most)
 }
 
 func (w *world) Delete(_ context.Context, ref functions.ObjectRef) error {

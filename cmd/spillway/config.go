@@ -31,6 +31,7 @@ type Config struct {
 	Node      NodeConfig    `yaml:"node" envPrefix:"NODE_"`
 	Reconcile time.Duration `yaml:"reconcile" env:"RECONCILE"` // how often watched buckets are listed
 	Ingest    IngestConfig  `yaml:"ingest" envPrefix:"INGEST_"`
+	Inputs    InputsConfig  `yaml:"inputs" envPrefix:"INPUTS_"`
 
 	Retention RetentionConfig `yaml:"retention" envPrefix:"RETENTION_"`
 }
@@ -129,6 +130,9 @@ func (c *Config) bind(f *pflag.FlagSet) {
 	f.IntVar(&c.Ingest.MaxDepth, "ingest-max-depth", c.Ingest.MaxDepth, "most tasks in line, each started by an output of the one before")
 	f.StringVar(&c.Engine.Listen, "engine-listen", c.Engine.Listen, "address where nodes on other machines connect")
 	f.StringVar(&c.Engine.URL, "engine-url", c.Engine.URL, "URL of the engine, such as nats://server:4222")
+	f.Var((*folderFlag)(&c.Inputs.Shares), "share", "a shared folder that is mounted here, for inputs of tasks; may be repeated, and adds to the file's")
+	f.Var((*listFlag)(&c.Inputs.URLAllow), "url-allow", "CIDR prefix or host that inputs may be fetched from although it is not public; may be repeated, and adds to the file's")
+	f.StringVar(&c.Inputs.URLMax, "url-max", c.Inputs.URLMax, "largest input from a URL; empty = 10GiB")
 	f.StringVar(&c.Node.ID, "node-id", c.Node.ID, "name of this node")
 	f.StringVar(&c.Node.Runtime, "runtime", c.Node.Runtime, "what runs containers: docker, or simulated (rehearsal and benchmarks)")
 	f.StringVar(&c.Node.DockerHost, "docker-host", c.Node.DockerHost, "Docker Engine address; default DOCKER_HOST or the local socket")
@@ -239,10 +243,16 @@ func (c *Config) Validate() error {
 	if c.Retention.Grace <= 0 || c.Retention.Every <= 0 {
 		return bad("retention", "grace and every must be over 0")
 	}
-	for field, size := range map[string]string{"memory": c.Node.Memory, "disk-floor": c.Node.DiskFloor, "cache": c.Node.Cache} {
+	for field, size := range map[string]string{"memory": c.Node.Memory, "disk-floor": c.Node.DiskFloor, "cache": c.Node.Cache, "url-max": c.Inputs.URLMax} {
 		if _, err := parseSize(size); err != nil {
 			return bad(field, "%v", err)
 		}
+	}
+	if _, err := openShares(*c); err != nil {
+		return bad("share", "%v", err)
+	}
+	if _, err := openWeb(*c); err != nil {
+		return bad("url-allow", "%v", err)
 	}
 	if c.Store.Endpoint != "" && (c.Store.AccessKey == "" || c.Store.SecretKey == "") {
 		return bad("store-access-key", "an external store needs SPILLWAY_STORE_ACCESS_KEY and SPILLWAY_STORE_SECRET_KEY")

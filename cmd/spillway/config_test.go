@@ -2,8 +2,10 @@ package main
 
 import (
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -110,12 +112,37 @@ func TestConfigurationIsRefused(t *testing.T) {
 		{[]string{"--max-tasks", "0"}, "under 1"},
 		{[]string{"--ingest-max-depth", "0"}, "out of range 1 to 1000"},
 		{[]string{"--keep-logs", "-1h"}, "for ever"},
+		{[]string{"--share", "media=relative"}, "not an absolute path"},
+		{[]string{"--share", "a/b=/mnt"}, "not the name of a shared folder"},
+		{[]string{"--url-allow", "10.0.0.0/99"}, "10.0.0.0/99"},
+		{[]string{"--url-max", "plenty"}, "url-max"},
 		{[]string{"--store-endpoint", "http://minio:9000"}, "SPILLWAY_STORE_SECRET_KEY"},
 	} {
 		_, err := parse(t, nil, c.args...)
 		if !errors.Is(err, functions.ErrInvalid) || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%v: error %v, want one that says %q", c.args, err, c.says)
 		}
+	}
+}
+
+func TestPlacesOfInputsAdd(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "c.yaml")
+	if err := os.WriteFile(file, []byte("inputs: {shares: {media: /mnt/a, nfs: /mnt/b}, url_allow: [10.0.0.0/8]}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := parse(t, nil, "--config", file, "--share", "media=/mnt/c", "--share", "x=/mnt/d", "--url-allow", "files.internal", "--url-allow", "::1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := (folderFlag{"media": "/mnt/c", "nfs": "/mnt/b", "x": "/mnt/d"}); !maps.Equal(want, cfg.Inputs.Shares) {
+		t.Errorf("shares %v, want %v", cfg.Inputs.Shares, want)
+	}
+	if want := []string{"10.0.0.0/8", "files.internal", "::1"}; !slices.Equal(cfg.Inputs.URLAllow, want) {
+		t.Errorf("allowed %v, want %v", cfg.Inputs.URLAllow, want)
+	}
+	cfg, err = parse(t, map[string]string{"SPILLWAY_INPUTS_SHARES": "media=/mnt/a,nfs=/mnt/b", "SPILLWAY_INPUTS_URL_ALLOW": "::1,10.0.0.1", "SPILLWAY_INPUTS_URL_MAX": "1GiB"})
+	if err != nil || len(cfg.Inputs.Shares) != 2 || cfg.Inputs.Shares["nfs"] != "/mnt/b" || len(cfg.Inputs.URLAllow) != 2 || cfg.Inputs.URLMax != "1GiB" {
+		t.Errorf("from the environment: %+v, %v", cfg.Inputs, err)
 	}
 }
 

@@ -26,6 +26,8 @@ var allowed = map[string][]string{
 	"functions/objects/embedded":    {"functions", "github.com/versity/versitygw/...", "github.com/gofiber/fiber/...", "golang.org/x/sys/...", "github.com/aws/aws-sdk-go-v2/service/s3/..."},
 	"functions/objects/miniotest":   {"functions", "functions/objects"},
 	"functions/objects/objectstest": {"functions", "functions/objects", "functions/objects/embedded", "functions/objects/miniotest", "github.com/aws/aws-sdk-go-v2/..."},
+	"functions/shares":              {"functions"},
+	"functions/webfetch":            {"functions"},
 	"functions/catalog/task":        {},
 	"functions/catalog/...":         {"functions/catalog/task", "functions/catalog/media", "golang.org/x/image/...", "golang.org/x/net/...", "golang.org/x/text/..."},
 

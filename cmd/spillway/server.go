@@ -108,7 +108,17 @@ func (s *server) build(ctx context.Context, withNode bool) (err error) {
 	}); err != nil {
 		return err
 	}
-	door := intake.New(intake.Config{Log: s.engine, Functions: s.functions, Tasks: s.tasks, Queue: s.scheduler, Objects: s.store})
+	folders, err := openShares(s.cfg)
+	if err != nil {
+		return err
+	}
+	web, err := openWeb(s.cfg)
+	if err != nil {
+		return err
+	}
+	door := intake.New(intake.Config{
+		Log: s.engine, Functions: s.functions, Tasks: s.tasks, Queue: s.scheduler, Objects: s.store, Shares: folders, Web: web,
+	})
 	if err := s.buildIngest(ctx, door); err != nil {
 		return err
 	}

@@ -3,9 +3,9 @@
 //
 // A call becomes a task in this order: its function is looked up, its content
 // decides the route under the policy in force, its key finds an earlier task of
-// the same key, the queue limit is asked, inputs that other tasks left must still
-// be kept, a large event becomes an object, and the log takes the submit event.
-// Only after that does Accept return.
+// the same key, the queue limit is asked, files that it refers to are looked at,
+// inputs that other tasks left must still be kept, a large event becomes an
+// object, and the log takes the submit event. Only after that does Accept return.
 //
 // A task whose file comes later is accepted as awaiting it. Whoever learns that
 // the file is in the store calls Arrived, which starts the task once.
@@ -49,7 +49,8 @@ type Queue interface {
 	QueueLength(fn functions.Name) int
 }
 
-// Objects stores what is too large for the log. A size of -1 means unknown.
+// Objects stores what is too large for the log, and looks at what calls refer to.
+// A size of -1 means unknown.
 type Objects interface {
 	Put(ctx context.Context, bucket, key string, r io.Reader, size int64, contentType string) (functions.ObjectRef, error)
 	Stat(ctx context.Context, bucket, key, version string) (functions.ObjectRef, error)
@@ -57,13 +58,16 @@ type Objects interface {
 	Delete(ctx context.Context, ref functions.ObjectRef) error
 }
 
-// Config is what a Door needs. Every field but Now is required.
+// Config is what a Door needs. Every field is required but those that say what
+// nil means.
 type Config struct {
 	Log       Log
 	Functions Functions
 	Tasks     Tasks
 	Queue     Queue
 	Objects   Objects
+	Shares    Shares           // nil means that no shared folder is mounted here
+	Web       Web              // nil means that no URL is taken
 	Now       func() time.Time // nil means time.Now
 }
 
@@ -91,6 +95,7 @@ type Call struct {
 
 	Event       json.RawMessage // valid JSON; empty = none
 	Inputs      []functions.Input
+	Refs        []Ref // further inputs; Accept looks at them, and the first decides Content when Inputs is empty
 	Params      json.RawMessage
 	AwaitUpload bool                 // the inputs are announced but not stored yet
 	Upload      *functions.Multipart // how the first comes in parts, when it does
@@ -123,8 +128,8 @@ func (d *Door) NewID() functions.TaskID {
 // durable. ErrNotFound function_not_found: no such function or version.
 // ErrThrottled queue_full: max_queue tasks of it wait. ErrConflict
 // idempotency_mismatch: the key was used with another body. ErrNotFound
-// inputs_expired: an input is a file of another task that is not kept. ErrInvalid: the call
-// itself is wrong.
+// inputs_expired: an input is a file of another task that is not kept. ErrInvalid:
+// the call itself is wrong. Of Refs: the errors of Look.
 func (d *Door) Accept(ctx context.Context, c Call) (Ticket, error) {
 	fn, err := d.function(c)
 	if err != nil {
@@ -139,6 +144,9 @@ func (d *Door) Accept(ctx context.Context, c Call) (Ticket, error) {
 		}
 	}
 	if err := d.room(fn); err != nil {
+		return Ticket{}, err
+	}
+	if c, err = d.lookAll(ctx, c); err != nil {
 		return Ticket{}, err
 	}
 	t := d.task(c, fn)

@@ -41,6 +41,9 @@ type world struct {
 	tasks    map[functions.TaskID]functions.Task
 	nodes    []functions.NodeStatus
 	live     map[functions.TaskID]functions.Progress
+	pages    map[string]string // bodies by URL
+	full     int               // tasks after which nothing is accepted; 0 = no limit
+	ids      int               // given out
 	seq      uint64
 }
 
@@ -54,7 +57,26 @@ func newWorld() *world {
 	}
 }
 
-func (w *world) NewID() functions.TaskID { return newID }
+// NewID gives newID first, and others after it.
+func (w *world) NewID() functions.TaskID {
+	w.ids++
+	if w.ids == 1 {
+		return newID
+	}
+	return functions.TaskID(fmt.Sprintf("01920000-0000-7000-8000-1%011d", w.ids))
+}
+
+func (w *world) Look(_ context.Context, r intake.Ref) (functions.Input, content.Type, error) {
+	body, ok := w.pages[r.URL]
+	switch {
+	case strings.Contains(r.URL, "127.0.0.1"):
+		return functions.Input{}, content.Type{}, functions.NewError(functions.ErrForbidden, "url_refused", "not a public address")
+	case !ok:
+		return functions.Input{}, content.Type{}, functions.NotFound("url_status", "%s answered 404", r.URL)
+	}
+	name := r.URL[strings.LastIndexByte(r.URL, '/')+1:]
+	return functions.Input{Name: name, URL: r.URL}, content.Detect([]byte(body), name, ""), nil
+}
 
 func (w *world) StoreInput(_ context.Context, _ functions.TaskID, name string, r io.Reader, _ int64, declared string) (functions.Input, content.Type, error) {
 	if err := functions.FileName(name); err != nil {
@@ -80,6 +102,20 @@ func (w *world) Discard(_ context.Context, inputs []functions.Input) error {
 func (w *world) Accept(_ context.Context, c intake.Call) (intake.Ticket, error) {
 	if w.refuse != nil {
 		return intake.Ticket{}, w.refuse
+	}
+	if c.Key != "" {
+		for _, before := range w.accepted {
+			if before.Key != c.Key || before.Function != c.Function {
+				continue
+			}
+			if before.BodyHash != c.BodyHash {
+				return intake.Ticket{}, functions.Conflict("idempotency_mismatch", "another body")
+			}
+			return intake.Ticket{Task: w.tasks[before.ID], Replayed: true}, nil
+		}
+	}
+	if w.full > 0 && len(w.accepted) >= w.full {
+		return intake.Ticket{}, functions.NewError(functions.ErrThrottled, "queue_full", "the queue is full")
 	}
 	w.accepted = append(w.accepted, c)
 	t := functions.Task{ID: c.ID, Function: c.Function, State: functions.Queued, Route: c.Content.Route(c.Policy), CreatedAt: now}

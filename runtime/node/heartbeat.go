@@ -77,7 +77,7 @@ func (n *Node) heartbeat(at time.Time) functions.Heartbeat {
 	hb := functions.Heartbeat{
 		Node: functions.NodeInfo{
 			ID: n.cfg.ID, Boot: n.boot.Boot, Version: n.cfg.Version, Driver: n.cfg.Driver.Name(), Engine: n.engine.what,
-			Labels: n.cfg.Labels, Capacity: n.cfg.Capacity, Ready: ready, Reason: why, DiskFree: free, Cache: kept,
+			Labels: n.cfg.Labels, Capacity: n.cfg.Capacity, Ready: ready, Reason: why, DiskFree: free, Cache: kept, Shares: n.shares,
 		},
 		Running: []functions.Running{},
 		At:      at,

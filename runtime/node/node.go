@@ -45,7 +45,9 @@ type Config struct {
 	DataDir  string // absolute
 	Driver   runtime.Driver
 	Objects  Objects
-	Local    Local // nil = the store is not on this machine
+	Local    Local  // nil = the store is not on this machine
+	Shares   Shares // nil = no shared folder is mounted here
+	Web      Web    // nil = nothing is fetched from URLs
 	Link     Link
 	GPUs     *gpu.Pool           // nil = none
 	Capacity functions.Resources // what attempts may take together
@@ -114,6 +116,7 @@ type Node struct {
 	ended    map[key]time.Time // in the log already; kept for a while against late repeats
 	used     functions.Resources
 	engine   engineState
+	shares   []string // shared folders that are there
 }
 
 // errStopping ends the work of attempts that the next agent will adopt.
@@ -167,7 +170,7 @@ func (n *Node) Run(ctx context.Context) error {
 
 	work, leave := context.WithCancelCause(context.WithoutCancel(ctx))
 	var loops sync.WaitGroup
-	for _, loop := range []func(context.Context){n.beat, n.fence, n.probe, n.sweep} {
+	for _, loop := range []func(context.Context){n.beat, n.fence, n.probe, n.sweep, n.watchShares} {
 		loops.Go(func() { loop(work) })
 	}
 	for _, a := range held {

@@ -108,7 +108,14 @@ func (n *Node) bringAll(ctx context.Context, a *attempt) *functions.Failure {
 // bring makes one input a file of the folder in/. What cannot be a file there is
 // mounted over an empty one: bring then returns the mount, which is read-only.
 func (n *Node) bring(ctx context.Context, a *attempt, in functions.Input) (*runtime.Mount, *functions.Failure) {
-	return nil, n.bringObject(ctx, in, a.folder.path("in", in.Name))
+	file := a.folder.path("in", in.Name)
+	switch {
+	case in.File != "":
+		return n.bringShared(ctx, in, file)
+	case in.URL != "":
+		return nil, n.bringURL(ctx, in, file)
+	}
+	return nil, n.bringObject(ctx, in, file)
 }
 
 // bringObject takes an object from the nearest place: the disk of a store on this
@@ -173,6 +180,9 @@ func transferTime(size int64) time.Duration {
 // is staged from its beginning. Without inputs nothing is mounted over the empty
 // work/in.
 func (f folder) layOut(user owner, inputs bool) error {
+	if err := unbind(f.in()); err != nil {
+		return err
+	}
 	for _, old := range []string{f.in(), f.work(), f.tmp(), f.event(), f.path("event")} {
 		if err := os.RemoveAll(old); err != nil {
 			return err
