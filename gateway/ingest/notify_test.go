@@ -61,11 +61,13 @@ func TestSubscribeGoesOnUntilTheStoreReports(t *testing.T) {
 		done := make(chan error)
 		go func() { done <- in.Subscribe(ctx, n, []string{"FAST", "DURABLE"}) }()
 		time.Sleep(5 * time.Second)
+		synctest.Wait()
 		if !n.has("uploads") || n.has("inbox") || n.has("results") {
 			t.Errorf("rules %v", n.rules)
 		}
 		n.set("inbox", nil)
 		time.Sleep(10 * time.Second)
+		synctest.Wait()
 		if want := "[FAST DURABLE] [{inbox   [] }]"; n.rules["inbox"] != want {
 			t.Errorf("rules of inbox %q, want %q", n.rules["inbox"], want)
 		}
@@ -93,8 +95,10 @@ func TestSubscribeGoesOnUntilTheStoreReports(t *testing.T) {
 		// A target that the store does not know is shown, and not asked for all the time.
 		n.set("inbox", functions.Invalid("no_target", "the store does not know FAST").WithHint("MINIO_NOTIFY_WEBHOOK_ENABLE_FAST=on"))
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		calls := n.calls
 		time.Sleep(5 * time.Minute)
+		synctest.Wait()
 		if got := n.calls - calls; got > 20 {
 			t.Errorf("%d calls in five minutes", got)
 		}
