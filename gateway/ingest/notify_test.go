@@ -133,6 +133,7 @@ func TestListingTakesATenthOfTheTimeAtMost(t *testing.T) {
 		done := make(chan error)
 		go func() { done <- in.Run(ctx) }()
 		time.Sleep(100 * took)
+		synctest.Wait()
 		s.mu.Lock()
 		if n := s.lists / 2; n < 9 || n > 11 { // of uploads as well
 			t.Errorf("%d listings of %s in %s", n, took, 100*took)
