@@ -94,6 +94,7 @@ func TestBackfillWaitsForRoom(t *testing.T) {
 			})
 		}()
 		time.Sleep(10 * time.Minute)
+		synctest.Wait()
 		if waits < 10 || last.Waiting == "" || last.Started != 0 {
 			t.Errorf("after ten minutes of a full queue it waited %d times: %+v", waits, last)
 		}
@@ -101,6 +102,7 @@ func TestBackfillWaitsForRoom(t *testing.T) {
 		o.full, o.down = false, true
 		o.engine.mu.Unlock()
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		o.engine.mu.Lock()
 		o.down = false
 		o.engine.mu.Unlock()

@@ -50,6 +50,12 @@ func (n *notifier) has(bucket string) bool {
 	return n.rules[bucket] != ""
 }
 
+func (n *notifier) count() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.calls
+}
+
 func TestSubscribeGoesOnUntilTheStoreReports(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := &outside{newEngine(), &shelf{}, newHistory(), &ledger{}, born}
@@ -61,11 +67,13 @@ func TestSubscribeGoesOnUntilTheStoreReports(t *testing.T) {
 		done := make(chan error)
 		go func() { done <- in.Subscribe(ctx, n, []string{"FAST", "DURABLE"}) }()
 		time.Sleep(5 * time.Second)
+		synctest.Wait()
 		if !n.has("uploads") || n.has("inbox") || n.has("results") {
 			t.Errorf("rules %v", n.rules)
 		}
 		n.set("inbox", nil)
 		time.Sleep(10 * time.Second)
+		synctest.Wait()
 		if want := "[FAST DURABLE] [{inbox   [] }]"; n.rules["inbox"] != want {
 			t.Errorf("rules of inbox %q, want %q", n.rules["inbox"], want)
 		}
@@ -93,9 +101,11 @@ func TestSubscribeGoesOnUntilTheStoreReports(t *testing.T) {
 		// A target that the store does not know is shown, and not asked for all the time.
 		n.set("inbox", functions.Invalid("no_target", "the store does not know FAST").WithHint("MINIO_NOTIFY_WEBHOOK_ENABLE_FAST=on"))
 		time.Sleep(time.Minute)
-		calls := n.calls
+		synctest.Wait()
+		calls := n.count()
 		time.Sleep(5 * time.Minute)
-		if got := n.calls - calls; got > 20 {
+		synctest.Wait()
+		if got := n.count() - calls; got > 20 {
 			t.Errorf("%d calls in five minutes", got)
 		}
 		st, err := in.Status(ctx)
@@ -129,6 +139,7 @@ func TestListingTakesATenthOfTheTimeAtMost(t *testing.T) {
 		done := make(chan error)
 		go func() { done <- in.Run(ctx) }()
 		time.Sleep(100 * took)
+		synctest.Wait()
 		s.mu.Lock()
 		if n := s.lists; n < 9 || n > 11 {
 			t.Errorf("%d listings of %s in %s", n, took, 100*took)
