@@ -120,6 +120,7 @@ type Config struct {
 	Collectors []prometheus.Collector                 // figures of other parts, for /metrics; may be empty
 	Version    string                                 // of the build, for /metrics
 	Log        *slog.Logger
+	Sweep      time.Duration    // between looks for uploads that nobody reported; 0 = 30 s
 	Now        func() time.Time // nil means time.Now
 }
 
@@ -152,6 +153,7 @@ func New(cfg Config) (*Gateway, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
+	cfg.Sweep = cmp.Or(cfg.Sweep, sweepEvery)
 	g := &Gateway{cfg: cfg, log: cfg.Log.With("component", "gateway"), metrics: newMetrics(cmp.Or(cfg.Version, "unknown")), spent: newSpent()}
 	for _, c := range cfg.Collectors {
 		if err := g.metrics.registry.Register(c); err != nil {

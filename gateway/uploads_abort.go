@@ -59,7 +59,7 @@ func (g *Gateway) spend(t *functions.Task) {
 // tried again. It begins with those of tasks that ended while no server ran, or
 // whose server died before it had aborted them.
 func (g *Gateway) abortSpent(ctx context.Context) error {
-	tick := time.NewTicker(sweepEvery)
+	tick := time.NewTicker(g.cfg.Sweep)
 	defer tick.Stop()
 	recalled := false
 	for {

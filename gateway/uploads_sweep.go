@@ -17,16 +17,15 @@ import (
 // all the parts of one, whose client died before saying so and of which the
 // store told nobody, because it cannot or because no server ran.
 const (
-	sweepEvery   = 30 * time.Second
-	sweepAfter   = time.Minute // how long a client has to say by itself that its file is there
-	sweepAtOnce  = 8           // uploads that are looked for at one moment
-	sweepPages   = 500         // tasks in a page of the list
-	sweepSetback = 20          // failures in a row after which the store or the log is taken to be away
+	sweepEvery   = 30 * time.Second // unless Config.Sweep says otherwise
+	sweepAtOnce  = 8                // uploads that are looked for at one moment
+	sweepPages   = 500              // tasks in a page of the list
+	sweepSetback = 20               // failures in a row after which the store or the log is taken to be away
 )
 
 // sweeps looks for the files of awaiting tasks, now and at every interval.
 func (g *Gateway) sweeps(ctx context.Context) error {
-	tick := time.NewTicker(sweepEvery)
+	tick := time.NewTicker(g.cfg.Sweep)
 	defer tick.Stop()
 	since := time.Duration(math.MaxInt64) // the first looks for all
 	for {
@@ -51,7 +50,8 @@ func (g *Gateway) sweeps(ctx context.Context) error {
 // the others waiting, unless so many fail that nothing would succeed.
 func (g *Gateway) sweep(ctx context.Context, since time.Duration) (started []functions.TaskID, err error) {
 	now := g.cfg.Now()
-	q := functions.TaskQuery{States: []functions.State{functions.AwaitingUpload}, Until: now.Add(-sweepAfter), Limit: sweepPages}
+	// A client has two intervals to say by itself that its file is there.
+	q := functions.TaskQuery{States: []functions.State{functions.AwaitingUpload}, Until: now.Add(-2 * g.cfg.Sweep), Limit: sweepPages}
 	var mu sync.Mutex // guards started and setbacks
 	setbacks := 0
 	look := func(t functions.Task) error {

@@ -145,6 +145,7 @@ func (s *server) build(ctx context.Context, withNode bool) (err error) {
 		Mounts:     []gateway.Mount{old.Routes},
 		OpenMounts: []gateway.Mount{s.hooks(), page.Routes},
 		Collectors: append(s.retention.Collectors(), s.ingest),
+		Sweep:      min(s.cfg.Reconcile, 30*time.Second),
 		Version:    version, Log: s.log,
 	}); err != nil {
 		return err
