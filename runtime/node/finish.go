@@ -91,9 +91,9 @@ func (n *Node) discard(ctx context.Context, a *attempt, id runtime.ID) {
 	if id != "" {
 		n.remove(ctx, id)
 	}
-	if err := a.folder.removeAll(); err != nil {
-		n.cfg.Log.Warn("task folder not removed", "task", a.key.task, "attempt", a.key.attempt, "err", err)
-	}
+	// A program that was killed in the middle of a write may leave one more file.
+	n.insist(ctx, func(context.Context) error { return a.folder.removeAll() },
+		"task folder not removed yet", "task", a.key.task, "attempt", a.key.attempt)
 }
 
 // tidyGrace is how long a stop waits for removals that have begun. What is not
@@ -108,19 +108,25 @@ func (n *Node) tidy(ctx context.Context) {
 	}
 }
 
-// remove repeats itself until the container is gone or the agent stops; the next
-// agent finds it by its labels.
+// remove deletes a container. One that stays is found by the next agent by its
+// labels.
 func (n *Node) remove(ctx context.Context, id runtime.ID) {
+	n.insist(ctx, func(ctx context.Context) error { return n.cfg.Driver.Remove(ctx, id) }, "container not removed yet", "container", id)
+}
+
+// insist repeats an undoing until it succeeds or the agent stops. what and args
+// tell the log of what failed.
+func (n *Node) insist(ctx context.Context, undo func(ctx context.Context) error, what string, args ...any) {
 	ctx, done := n.outlive(ctx)
 	defer done()
 	for wait := time.Second; !n.left(); wait = min(2*wait, undoTime) {
 		bounded, cancel := context.WithTimeout(ctx, undoTime)
-		err := n.cfg.Driver.Remove(bounded, id)
+		err := undo(bounded)
 		cancel()
 		if err == nil {
 			return
 		}
-		n.cfg.Log.Warn("container not removed yet", "container", id, "err", err)
+		n.cfg.Log.Warn(what, append(args, "err", err)...)
 		if !pause(ctx, wait) {
 			return
 		}
