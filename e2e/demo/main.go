@@ -58,7 +58,7 @@ func run(ctx context.Context, bin, store string, keep bool) (err error) {
 		if err != nil {
 			return err
 		}
-		defer m.stop()
+		defer func() { err = errors.Join(err, m.Stop()) }()
 		cfg.Args = append(cfg.Args, m.args()...)
 		cfg.Env = m.env()
 	}

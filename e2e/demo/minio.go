@@ -2,86 +2,55 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"net"
-	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"syscall"
-	"time"
 
 	"github.com/spillway/spillway/e2e/harness"
 )
 
 // minio is a MinIO server of the demo's own.
-type minio struct {
-	cmd      *exec.Cmd
-	endpoint string
-	token    string
-}
+type minio struct{ *harness.MinIO }
 
 const (
-	minioKey    = "spillwaydemo"
-	minioSecret = "spillway-demo-secret"
+	hookToken = "spillway-demo-token"
+	fast      = "FAST"
+	durable   = "DURABLE"
 )
 
-// startMinIO starts the server that `make minio` built, with a webhook target
-// that points at the gateway to be.
+// startMinIO starts the server that `make minio` built, with two webhook targets
+// that point at the gateway to be: one reports at once, the other keeps its
+// reports until they are taken.
 func startMinIO(ctx context.Context, dir string, ports *harness.Ports) (*minio, error) {
 	bin, err := filepath.Abs(filepath.Join(".cache", "minio", "minio"))
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, err
+	if _, err := os.Stat(bin); err != nil {
+		return nil, fmt.Errorf("find MinIO (make minio builds it): %w", err)
 	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	free, err := harness.FreePorts()
 	if err != nil {
 		return nil, err
 	}
-	addr := ln.Addr().String()
-	ln.Close()
-	m := &minio{endpoint: "http://" + addr, token: "spillway-demo-token", cmd: exec.Command(bin, "server", "--quiet", "--address", addr, dir)}
-	m.cmd.Env = append(os.Environ(),
-		"MINIO_ROOT_USER="+minioKey, "MINIO_ROOT_PASSWORD="+minioSecret, "MINIO_BROWSER=off", "MINIO_UPDATE=off",
-		"MINIO_NOTIFY_WEBHOOK_ENABLE_FAST=on", "MINIO_NOTIFY_WEBHOOK_ENDPOINT_FAST=http://"+ports.Gateway+"/internal/s3-events/fast",
-		"MINIO_NOTIFY_WEBHOOK_AUTH_TOKEN_FAST="+m.token)
-	if err := m.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start MinIO (make minio builds it): %w", err)
+	hook := "http://" + ports.Gateway + "/internal/s3-events/"
+	m, err := harness.StartMinIO(ctx, harness.MinIOConfig{
+		Bin: bin, Dir: filepath.Join(dir, "objects"), Listen: free.Store,
+		Env: append(harness.Webhook(fast, hook+"fast", hookToken, ""), harness.Webhook(durable, hook+"durable", hookToken, filepath.Join(dir, "reports"))...),
+	})
+	if err != nil {
+		return nil, err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, 30*time.Second, errors.New("MinIO did not answer within 30 s"))
-	defer cancel()
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		if resp, err := http.Get(m.endpoint + "/minio/health/ready"); err == nil {
-			resp.Body.Close()
-			if resp.StatusCode == http.StatusOK {
-				return m, nil // spillway itself waits until signed requests are answered
-			}
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			m.stop()
-			return nil, context.Cause(ctx)
-		}
-	}
+	return &minio{m}, nil
 }
 
 func (m *minio) args() []string {
 	return []string{
-		"--store-endpoint", m.endpoint, "--store-access-key", minioKey, "--store-webhook-arn", "arn:minio:sqs::FAST:webhook",
+		"--store-endpoint", m.Endpoint(), "--store-access-key", harness.MinIOKey,
+		"--store-webhook-arn", harness.WebhookARN(fast), "--store-webhook-arn", harness.WebhookARN(durable),
 	}
 }
 
 func (m *minio) env() []string {
-	return []string{"SPILLWAY_STORE_SECRET_KEY=" + minioSecret, "SPILLWAY_STORE_WEBHOOK_TOKEN=" + m.token}
-}
-
-func (m *minio) stop() {
-	_ = m.cmd.Process.Signal(syscall.SIGTERM)
-	_ = m.cmd.Wait()
+	return []string{"SPILLWAY_STORE_SECRET_KEY=" + harness.MinIOSecret, "SPILLWAY_STORE_WEBHOOK_TOKEN=" + hookToken}
 }
