@@ -40,19 +40,19 @@ check: ## format, vet, import policy
 race: ## unit tests under the race detector
 	CGO_ENABLED=1 go test -race -short -timeout 15m $(RACE_PACKAGES)
 
-RACE_PACKAGES = ./functions ./functions/taskdb ./functions/tasklog ./gateway/... ./scheduler ./runtime ./runtime/gpu ./runtime/node ./images ./cmd/...
+RACE_PACKAGES = ./functions ./functions/taskdb ./functions/tasklog ./functions/shares ./functions/webfetch ./gateway/... ./scheduler ./runtime ./runtime/gpu ./runtime/node ./images ./cmd/...
 
 test: ## everything CI runs
 	@./deploy/setup.sh test
 	$(MAKE) check images minio race
-	SPILLWAY_REQUIRE_DOCKER=1 REQUIRE_MINIO=1 go test -timeout 30m -p 2 ./...
+	SPILLWAY_REQUIRE_DOCKER=1 SPILLWAY_REQUIRE_NETNS=1 REQUIRE_MINIO=1 REQUIRE_AWSCLI=1 REQUIRE_CHROMIUM=1 go test -timeout 30m -p 2 ./...
 
 bench: images ## benchmarks; figures, not gates
 	go test -run '^$$' -bench . -benchtime 2s ./functions/... ./scheduler ./gateway ./runtime/...
 	go run ./e2e/bench
 
-chaos: images ## long kill -9 run; SEED=n replays one
-	go test -count 1 -timeout 60m -run TestKill ./e2e -args -kills 200 $(if $(SEED),-seed $(SEED))
+chaos: images minio ## long runs of kill -9, cut networks and lost events; SEED=n replays one
+	go test -count 1 -timeout 90m -v -run 'TestKill|TestIngestLosesNothing' ./e2e -args -kills 200 -faults 200 $(if $(SEED),-seed $(SEED))
 
 clean: ## remove what was built
 	rm -rf bin build

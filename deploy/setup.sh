@@ -56,5 +56,7 @@ if [ "${1:-}" = test ]; then
 	[ -e /usr/include/stdio.h ] || install libc6-dev
 	need mkfs.ext4 e2fsprogs
 	need busybox busybox-static
+	need ip iproute2 # network namespaces with cables that tests cut
 	[ -x /usr/bin/aws ] || install awscli # another aws may be on PATH; tests want Debian's
+	need chromium chromium # for the tests of the web page
 fi

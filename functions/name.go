@@ -1,6 +1,11 @@
 package functions
 
-import "fmt"
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
 
 // Name names a function: 1 to 64 letters, digits, '-' or '_', starting with a
 // letter or digit. The alphabet is AWS Lambda's, so that its clients can name
@@ -38,6 +43,20 @@ func (id TaskID) Validate() error {
 		return Invalid("bad_task_id", "%q is not a task id", trim(string(id)))
 	}
 	return nil
+}
+
+// Time is when the id was made, to the millisecond: the first 48 bits of a
+// UUIDv7. It is the zero time when id is not a legal id, or a UUID of another
+// version.
+func (id TaskID) Time() time.Time {
+	if id.Validate() != nil || id[14] != '7' || !strings.ContainsRune("89ab", rune(id[19])) {
+		return time.Time{}
+	}
+	ms, err := strconv.ParseInt(string(id[:8]+id[9:13]), 16, 64)
+	if err != nil {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms)
 }
 
 // isName and isUUID are written out because every request and every event asks

@@ -3,6 +3,7 @@ package functions
 import (
 	"regexp"
 	"testing"
+	"time"
 )
 
 // The rules as their documentation words them: the hand-written checks must
@@ -29,4 +30,20 @@ func FuzzNames(f *testing.F) {
 			t.Errorf("id %q: %v, want %v", s, got, want)
 		}
 	})
+}
+
+func TestTimeOfAnID(t *testing.T) {
+	for id, want := range map[TaskID]int64{
+		"0199aa00-1234-7000-8000-0123456789ab": 0x0199aa001234,
+		"00000000-0001-7fff-bfff-ffffffffffff": 1,
+		"0199aa00-1234-4000-8000-0123456789ab": 0, // random, not by time
+		"0199aa00-1234-7000-7000-0123456789ab": 0,
+		"0199aa00-1234-7000-c000-0123456789ab": 0,
+		"0199aa00-1234-7000-8000":              0,
+		"":                                     0,
+	} {
+		if got := id.Time(); want == 0 != got.IsZero() || want != 0 && !got.Equal(time.UnixMilli(want)) {
+			t.Errorf("%q: %v, want %d ms", id, got, want)
+		}
+	}
 }

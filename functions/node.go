@@ -16,6 +16,17 @@ type NodeInfo struct {
 	Ready    bool              `json:"ready"`            // takes new tasks
 	Reason   string            `json:"reason,omitempty"` // why not ready
 	DiskFree Bytes             `json:"disk_free,omitempty"`
+	Cache    *CacheInfo        `json:"cache,omitempty"` // nil = it keeps no inputs
+}
+
+// CacheInfo is what a node keeps of inputs for later tasks. Counts are of the
+// agent's life.
+type CacheInfo struct {
+	Budget  Bytes `json:"budget"`
+	Used    Bytes `json:"used"`
+	Hits    int64 `json:"hits"`    // inputs that were not fetched again
+	Misses  int64 `json:"misses"`  // inputs that were fetched and kept
+	Evicted int64 `json:"evicted"` // for want of room
 }
 
 // GPUState is the health of one device.

@@ -2,6 +2,7 @@ package functions
 
 import (
 	"path"
+	"regexp"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -69,6 +70,17 @@ func OutputName(name string) error {
 		if err := FileName(elem); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+var bucketName = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`)
+
+// BucketName checks the name of a bucket, as S3 has it.
+func BucketName(bucket string) error {
+	if !bucketName.MatchString(bucket) || strings.Contains(bucket, "..") {
+		return Invalid("bad_bucket", "%.80q cannot name a bucket", bucket).
+			WithHint("use 3 to 63 lower-case letters, digits, '-' or '.'")
 	}
 	return nil
 }

@@ -99,7 +99,13 @@ const (
 	StdoutResult Stdout = "result"
 )
 
+// uploads is the bucket where files wait for their tasks, under in/ and ev/.
+// Those never start another task.
+const uploads = "uploads"
+
 // Trigger starts the function for each new object that matches every condition.
+// Of the bucket "results", the objects are the outputs of other functions' tasks
+// that succeeded, and Prefix and Suffix apply to the output's name or its key.
 type Trigger struct {
 	Bucket       string   `json:"bucket" yaml:"bucket"`
 	Prefix       string   `json:"prefix,omitempty" yaml:"prefix,omitempty"`
@@ -265,6 +271,12 @@ func (s Spec) Validate() error {
 	for i, t := range s.Triggers {
 		if t.Bucket == "" {
 			return bad(fmt.Sprintf("triggers[%d].bucket", i), "is missing")
+		}
+		if err := BucketName(t.Bucket); err != nil {
+			return bad(fmt.Sprintf("triggers[%d].bucket", i), "%v", err)
+		}
+		if t.Bucket == uploads && (strings.HasPrefix(t.Prefix, "in/") || strings.HasPrefix(t.Prefix, "ev/")) {
+			return bad(fmt.Sprintf("triggers[%d].prefix", i), "%s belongs to tasks that were called with these files; use another prefix or bucket", trim(t.Prefix))
 		}
 		if t.Device != "" {
 			if err := t.Device.Validate(); err != nil {

@@ -45,9 +45,12 @@ func TestValidateNamesTheField(t *testing.T) {
 		"stdout":             func(s *Spec) { s.Stdout = "file" },
 		"handles[1]":         func(s *Spec) { s.Handles = []ContentClass{Audio, "web"} },
 		"triggers[0].bucket": func(s *Spec) { s.Triggers = []Trigger{{}} },
-		"triggers[0].device": func(s *Spec) { s.Triggers = []Trigger{{Bucket: "b", Device: "tpu"}} },
+		"triggers[1].bucket": func(s *Spec) { s.Triggers = []Trigger{{Bucket: "inbox"}, {Bucket: "No_Bucket"}} },
+		"triggers[0].prefix": func(s *Spec) { s.Triggers = []Trigger{{Bucket: "uploads", Prefix: "in/0190"}} },
+		"triggers[1].prefix": func(s *Spec) { s.Triggers = []Trigger{{Bucket: "uploads"}, {Bucket: "uploads", Prefix: "ev/"}} },
+		"triggers[0].device": func(s *Spec) { s.Triggers = []Trigger{{Bucket: "inbox", Device: "tpu"}} },
 		"triggers[1].content_types": func(s *Spec) {
-			s.Triggers = []Trigger{{Bucket: "b"}, {Bucket: "b", ContentTypes: []string{"audio"}}}
+			s.Triggers = []Trigger{{Bucket: "inbox"}, {Bucket: "inbox", ContentTypes: []string{"audio"}}}
 		},
 		"cpu_profile.memory":  func(s *Spec) { s.CPUProfile = &CPUProfile{Memory: 1} },
 		"cpu_profile.cpus":    func(s *Spec) { s.CPUProfile = &CPUProfile{CPUs: -1} },

@@ -68,6 +68,7 @@ type Task struct {
 	Inputs   []Input         `json:"inputs,omitempty"`
 	Params   json.RawMessage `json:"params,omitempty"`
 	Upload   *Multipart      `json:"upload,omitempty"` // when the awaited file comes in parts
+	Form     bool            `json:"form,omitempty"`   // when an HTML form sends the awaited file
 
 	// Parent is the task whose output this one works on, and Depth how many such
 	// tasks stand in line before it: what bounds functions that feed each other.
@@ -100,11 +101,24 @@ type Task struct {
 
 // Purged says since when a task's stored files are given up to be deleted. From
 // that moment nothing may count on them: a task whose inputs are purged cannot
-// be retried.
+// be retried. A retry makes new outputs and logs, of which nothing is purged.
 type Purged struct {
 	Inputs  time.Time `json:"inputs,omitzero"`
 	Outputs time.Time `json:"outputs,omitzero"` // results and output files
 	Logs    time.Time `json:"logs,omitzero"`
+}
+
+// Of returns the mark of one kind of file; the zero time when it is not purged.
+func (p Purged) Of(kind Stored) time.Time {
+	switch kind {
+	case StoredInputs:
+		return p.Inputs
+	case StoredOutputs:
+		return p.Outputs
+	case StoredLogs:
+		return p.Logs
+	}
+	return time.Time{}
 }
 
 // Attempt is one try of a task.
@@ -319,6 +333,7 @@ func (t *Task) control(e Event) error {
 		t.State, t.QueuedAt = Queued, e.At
 		t.NotBefore, t.FinishedAt, t.Outcome, t.Failure = time.Time{}, time.Time{}, nil, nil
 		t.Only, t.Fallback, t.Earlier = c.Device, "", t.Attempt
+		t.Purged = Purged{} // what comes now is new, and is kept for its own time
 	case Uploaded:
 		if t.State != AwaitingUpload {
 			return stale("no upload is awaited")

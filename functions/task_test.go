@@ -285,8 +285,8 @@ func TestPurge(t *testing.T) {
 		t.Errorf("got %+v, %v", logs, err)
 	}
 	retry := Event{Kind: Control, Task: id1, At: late, Ctl: &Request{Verb: Retry}}
-	if again, err := logs.Apply(retry, 0, 4); err != nil || again.State != Queued {
-		t.Errorf("a task without its old log cannot be retried: %v", err)
+	if again, err := logs.Apply(retry, 0, 4); err != nil || again.State != Queued || again.Purged != (Purged{}) {
+		t.Errorf("a task without its old log cannot be retried, or its new one counts as purged: %v", err)
 	}
 	if _, err := logs.Apply(purge(late, StoredLogs), 0, 4); !errors.Is(err, ErrStale) {
 		t.Errorf("purged twice: %v", err)

@@ -104,6 +104,9 @@ func (g *Gateway) answer(w http.ResponseWriter, r *http.Request, t *functions.Ta
 // largeResult sends a result that lies in the store: through us up to the size
 // of a synchronous answer, above that by redirect.
 func (g *Gateway) largeResult(w http.ResponseWriter, r *http.Request, t *functions.Task) error {
+	if !t.Purged.Outputs.IsZero() {
+		return expired(t, functions.StoredOutputs)
+	}
 	ref := *t.Outcome.ResultRef
 	if ref.Size > int64(maxSync) {
 		to, err := g.cfg.Objects.PresignGet(r.Context(), ref, downloadTTL, "result")

@@ -72,6 +72,7 @@ func TestMetrics(t *testing.T) {
 	task.State, task.Failure = functions.Failed, &functions.Failure{Class: functions.ExitError}
 	task.Attempts = append(task.Attempts, functions.Attempt{Number: 2, Device: functions.CPU, Phases: []functions.Span{{Phase: functions.PhaseRun, MS: 1}}})
 	g.Feed.Publish([]functions.Change{{Kind: functions.Release, Before: functions.Deciding, Task: task}})
+	g.Feed.Publish([]functions.Change{{Kind: functions.Control, Before: functions.Failed, Task: task}}) // its files are purged: no second end
 	g.metrics.request("BREW", unmatched, "405", time.Millisecond)
 	g.metrics.fill(functions.Counts{"f": {functions.Queued: 2, functions.Succeeded: 9}}, []functions.NodeStatus{{Alive: true, NodeInfo: functions.NodeInfo{ID: "n", Ready: true}}})
 

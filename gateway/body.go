@@ -66,7 +66,7 @@ func strictJSON(b []byte, v any) error {
 		if _, err = d.Token(); errors.Is(err, io.EOF) {
 			return nil
 		}
-		return functions.Invalid("bad_json", "the body holds more than one JSON value")
+		return functions.Invalid("bad_json", "the body holds more than one JSON value").WithHint("send one")
 	}
 	var known *functions.Error
 	if errors.As(err, &known) {

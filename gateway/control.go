@@ -6,6 +6,7 @@ import (
 	"net/http"
 
 	"github.com/spillway/spillway/functions"
+	"github.com/spillway/spillway/gateway/intake"
 )
 
 // cancel stops a task. Canceling twice is answered like once.
@@ -14,6 +15,10 @@ func (g *Gateway) cancel(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	return g.cancelTask(w, r, t)
+}
+
+func (g *Gateway) cancelTask(w http.ResponseWriter, r *http.Request, t functions.Task) (err error) {
 	done := func(t *functions.Task) bool { return t.State == functions.Canceled || t.State == functions.Canceling }
 	if !done(&t) && !t.State.Final() {
 		if t, _, err = g.ask(r.Context(), t.ID, string(g.cfg.Door.NewID()), functions.Request{Verb: functions.Cancel, By: "api"}); err != nil {
@@ -45,13 +50,18 @@ func (g *Gateway) retry(w http.ResponseWriter, r *http.Request) error {
 		switch {
 		case t.State == functions.Succeeded:
 			return functions.Conflict("already_succeeded", "task %s succeeded; only a task that ended without success can be retried", t.ID).WithHint("call the function again")
+		case !t.Purged.Inputs.IsZero():
+			return expired(t, functions.StoredInputs)
 		case t.State.Final():
 			return functions.Conflict("not_retryable", "task %s cannot be retried: its upload never came", t.ID).WithHint("start a new upload")
 		}
 		return functions.Conflict("not_ended", "task %s is %s and has not ended", t.ID, g.status(t)).WithHint("cancel it first, or wait for its end")
 	}
-	if !t.State.Final() || t.State == functions.Succeeded {
+	if !t.State.Final() || t.State == functions.Succeeded || !t.Purged.Inputs.IsZero() {
 		return refused(&t)
+	}
+	if err := intake.Kept(r.Context(), g.cfg.Tasks, t.ID, t.Inputs, g.cfg.Now()); err != nil {
+		return err
 	}
 	t, valid, err := g.ask(r.Context(), t.ID, string(g.cfg.Door.NewID()), functions.Request{Verb: functions.Retry, By: "api", Device: body.Device})
 	if err != nil {

@@ -31,6 +31,9 @@ var statuses = []struct {
 var codeStatus = map[string]int{
 	"idempotency_mismatch": http.StatusUnprocessableEntity,
 	"unauthorized":         http.StatusUnauthorized,
+	"inputs_expired":       http.StatusGone,
+	"results_expired":      http.StatusGone,
+	"logs_expired":         http.StatusGone,
 }
 
 // statusClientGone is what proxies log for a caller that left; nobody reads it.
@@ -133,5 +136,5 @@ func (g *Gateway) fail(w http.ResponseWriter, r *http.Request, err error) {
 
 func tooLarge(limit functions.Bytes) error {
 	return functions.NewError(functions.ErrTooLarge, "body_too_large", "the body is over the limit of %s", limit).
-		WithHint("send the file to the store: POST /v1/uploads gives a URL for up to 5GiB and starts the function when it is there")
+		WithHint("send the file to the store: POST /v1/uploads takes up to 5TiB and starts the function when it is there")
 }

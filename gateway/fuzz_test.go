@@ -67,6 +67,31 @@ func FuzzExplain(f *testing.F) {
 	})
 }
 
+func FuzzUpload(f *testing.F) {
+	f.Add(`{"function":"echo","name":"a b","size":5}`, `{"parts":[{"number":1}]}`, "text/html")
+	f.Add(`{"function":"echo","name":"\"><b>","method":"form","type":"text/html"}`, `{"parts":[{"number":-1,"sha256":"00"}]}`, "text/html;q=0,*/*")
+	f.Add(`{"function":"echo","name":"a","size":99999999999,"part_checksums":true,"method":"multipart"}`, `{}`, "")
+	w := newWorld(f, nil)
+	w.run = nil
+	f.Fuzz(func(t *testing.T, body, parts, accept string) {
+		header := map[string]string{"Accept": accept}
+		w.survives(t, "POST", "/v1/uploads", body, header)
+		for _, id := range w.ids() {
+			at := "/v1/uploads/" + string(id)
+			for _, c := range [][2]string{{"GET", ""}, {"POST", "/parts"}, {"POST", "/complete"}, {"DELETE", ""}} {
+				r := httptest.NewRequestWithContext(t.Context(), c[0], at+c[1], strings.NewReader(parts))
+				r.Header.Set("Accept", accept)
+				rec := httptest.NewRecorder()
+				w.g.ServeHTTP(rec, r)
+				w.conforms(t, r, rec)
+				if rec.Code >= 500 {
+					t.Errorf("%s %s %q of %q: %d %s", c[0], c[1], parts, body, rec.Code, rec.Body)
+				}
+			}
+		}
+	})
+}
+
 func FuzzPaths(f *testing.F) {
 	for _, s := range []string{"..%2f", "%00", "a/../b", "01a20a1e", "é", "%", "x:explain", strings.Repeat("n", 400)} {
 		f.Add(s)

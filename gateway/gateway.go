@@ -17,12 +17,16 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"time"
 
 	"github.com/gorilla/mux"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/spillway/spillway/functions"
 	"github.com/spillway/spillway/gateway/content"
@@ -35,6 +39,8 @@ type Door interface {
 	Accept(ctx context.Context, c intake.Call) (intake.Ticket, error)
 	Explain(c intake.Call) (functions.Route, error)
 	StoreInput(ctx context.Context, id functions.TaskID, name string, r io.Reader, size int64, declared string) (functions.Input, content.Type, error)
+	Discard(ctx context.Context, inputs []functions.Input) error
+	Arrived(ctx context.Context, t functions.Task, by string) (functions.Task, error)
 }
 
 // Appender writes to the log what clients ask of tasks.
@@ -66,9 +72,15 @@ type Objects interface {
 	Get(ctx context.Context, ref functions.ObjectRef) (io.ReadCloser, error)
 	GetRange(ctx context.Context, ref functions.ObjectRef, off, length int64) (io.ReadCloser, error)
 	Stat(ctx context.Context, bucket, key, version string) (functions.ObjectRef, error)
-	Delete(ctx context.Context, ref functions.ObjectRef) error
 	PresignPut(ctx context.Context, ref functions.ObjectRef, ttl time.Duration) (functions.PresignedRequest, error)
 	PresignGet(ctx context.Context, ref functions.ObjectRef, ttl time.Duration, downloadName string) (functions.PresignedRequest, error)
+	PresignPost(ctx context.Context, ref functions.ObjectRef, least, most int64, ttl time.Duration) (functions.PostForm, error)
+
+	NewMultipart(ctx context.Context, ref functions.ObjectRef, checksums bool) (uploadID string, err error)
+	PresignPart(ctx context.Context, ref functions.ObjectRef, uploadID string, number int, size int64, sum string, ttl time.Duration) (functions.PresignedRequest, error)
+	Parts(ctx context.Context, ref functions.ObjectRef, uploadID string) ([]functions.Part, error)
+	CompleteMultipart(ctx context.Context, ref functions.ObjectRef, uploadID string, parts []functions.Part) (functions.ObjectRef, error)
+	AbortMultipart(ctx context.Context, ref functions.ObjectRef, uploadID string) error
 }
 
 // Scheduler says why tasks wait and which nodes there are.
@@ -96,6 +108,7 @@ type Config struct {
 	Objects   Objects
 	Scheduler Scheduler
 	NodeLogs  NodeLogs
+	Ingest    Ingest
 	Parse     func([]byte) (functions.Spec, error) // of a spec in YAML or JSON, with defaults
 
 	Keys []([sha256.Size]byte) // HashKey of each API key
@@ -104,8 +117,10 @@ type Config struct {
 	Ready      map[string]func(context.Context) error // parts that must answer; may be empty
 	Mounts     []Mount                                // behind the key check
 	OpenMounts []Mount                                // check their callers themselves
+	Collectors []prometheus.Collector                 // figures of other parts, for /metrics; may be empty
 	Version    string                                 // of the build, for /metrics
 	Log        *slog.Logger
+	Sweep      time.Duration    // between looks for uploads that nobody reported; 0 = 30 s
 	Now        func() time.Time // nil means time.Now
 }
 
@@ -117,13 +132,16 @@ type Gateway struct {
 	log     *slog.Logger
 	router  *mux.Router
 	metrics *metrics
+
+	arrivals singleflight.Group // of files in parts, by task
+	spent    *spent
 }
 
 // New returns a Gateway. It refuses a configuration that would let nobody in.
 func New(cfg Config) (*Gateway, error) {
 	for name, missing := range map[string]bool{
 		"Door": cfg.Door == nil, "Appender": cfg.Appender == nil, "Tasks": cfg.Tasks == nil, "Functions": cfg.Functions == nil,
-		"Objects": cfg.Objects == nil, "Scheduler": cfg.Scheduler == nil, "NodeLogs": cfg.NodeLogs == nil, "Parse": cfg.Parse == nil, "Log": cfg.Log == nil,
+		"Objects": cfg.Objects == nil, "Scheduler": cfg.Scheduler == nil, "NodeLogs": cfg.NodeLogs == nil, "Ingest": cfg.Ingest == nil, "Parse": cfg.Parse == nil, "Log": cfg.Log == nil,
 	} {
 		if missing {
 			return nil, errors.New("gateway: Config." + name + " is missing")
@@ -135,10 +153,32 @@ func New(cfg Config) (*Gateway, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	g := &Gateway{cfg: cfg, log: cfg.Log.With("component", "gateway"), metrics: newMetrics(cmp.Or(cfg.Version, "unknown"))}
-	g.Feed = newFeed(g.metrics.observe, cfg.Now)
+	cfg.Sweep = cmp.Or(cfg.Sweep, sweepEvery)
+	g := &Gateway{cfg: cfg, log: cfg.Log.With("component", "gateway"), metrics: newMetrics(cmp.Or(cfg.Version, "unknown")), spent: newSpent()}
+	for _, c := range cfg.Collectors {
+		if err := g.metrics.registry.Register(c); err != nil {
+			return nil, fmt.Errorf("gateway: register metrics: %w", err)
+		}
+	}
+	g.Feed = newFeed(g.observe, cfg.Now)
 	g.router = g.routes()
 	return g, nil
+}
+
+// observe sees every change; it does not block.
+func (g *Gateway) observe(c functions.Change) {
+	g.metrics.observe(c)
+	g.spend(&c.Task)
+}
+
+// Run looks for files whose upload nobody completed, and gives up the parts of
+// those that never will be, until ctx ends. It begins at once, so it must not run
+// before the projection shows what the log held at the start.
+func (g *Gateway) Run(ctx context.Context) error {
+	work, ctx := errgroup.WithContext(ctx)
+	work.Go(func() error { return g.sweeps(ctx) })
+	work.Go(func() error { return g.abortSpent(ctx) })
+	return work.Wait()
 }
 
 // ServeHTTP answers one request.

@@ -6,13 +6,11 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"mime"
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/spillway/spillway/functions"
 	"github.com/spillway/spillway/gateway/content"
@@ -33,9 +31,8 @@ func (g *Gateway) invoke(w http.ResponseWriter, r *http.Request) error {
 	return g.run(w, r, p)
 }
 
-// run is the whole path of an invocation: body to call, call to task, task to answer.
+// run is the path of an invocation as far as carry: body to call.
 func (g *Gateway) run(w http.ResponseWriter, r *http.Request, p preference) error {
-	ctx := r.Context()
 	call, err := g.callOf(r)
 	if err != nil {
 		return err
@@ -50,6 +47,12 @@ func (g *Gateway) run(w http.ResponseWriter, r *http.Request, p preference) erro
 	if err := g.readInto(w, r, &call, limit); err != nil {
 		return err
 	}
+	return g.carry(w, r, call, p)
+}
+
+// carry takes a call the rest of the way: call to task, task to answer.
+func (g *Gateway) carry(w http.ResponseWriter, r *http.Request, call intake.Call, p preference) error {
+	ctx := r.Context()
 	end, leave := g.Feed.ended(call.ID) // before the task exists, so that its end cannot be missed
 	defer leave()
 	ticket, err := g.cfg.Door.Accept(ctx, call)
@@ -80,6 +83,7 @@ func (g *Gateway) run(w http.ResponseWriter, r *http.Request, p preference) erro
 
 // callOf reads all of a call but its body.
 func (g *Gateway) callOf(r *http.Request) (c intake.Call, err error) {
+	c = g.newCall(r)
 	if c.Function, err = pathName(r); err != nil {
 		return c, err
 	}
@@ -94,14 +98,16 @@ func (g *Gateway) callOf(r *http.Request) (c intake.Call, err error) {
 		device = q.Get("device")
 	}
 	c.Policy = functions.Policy(strings.ToLower(device))
-	c.ID = g.cfg.Door.NewID()
-	c.Source = "http"
+	return c, nil
+}
+
+// newCall is a call with what its headers say of every kind of call.
+func (g *Gateway) newCall(r *http.Request) intake.Call {
+	c := intake.Call{ID: g.cfg.Door.NewID(), Source: "http", Key: r.Header.Get("Idempotency-Key"), CallID: r.Header.Get("X-Call-Id")}
 	if s := r.Header.Get("Spillway-Source"); s == "cli" {
 		c.Source = s
 	}
-	c.Key = r.Header.Get("Idempotency-Key")
-	c.CallID = r.Header.Get("X-Call-Id")
-	return c, nil
+	return c
 }
 
 // readInto takes the body: JSON becomes the event, anything else an input file.
@@ -212,18 +218,12 @@ func fileName(r *http.Request) (string, error) {
 	return name, functions.FileName(name)
 }
 
-// discard deletes the inputs of a call that certainly made no task. After an
-// error that leaves it open whether the log took the task, they stay.
+// discard deletes the inputs of a call that certainly made no task.
 func (g *Gateway) discard(ctx context.Context, inputs []functions.Input, err error) {
-	var known *functions.Error
-	if err != nil && (!errors.As(err, &known) || errors.Is(err, functions.ErrUnavailable) || errors.Is(err, functions.ErrTimeout)) {
+	if err != nil && !intake.Refused(err) {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-	defer cancel()
-	for _, in := range inputs {
-		if err := g.cfg.Objects.Delete(ctx, in.ObjectRef); err != nil {
-			g.log.Warn("input of a refused call stays in the store", "bucket", in.Bucket, "key", in.Key, "err", err)
-		}
+	if err := g.cfg.Door.Discard(ctx, inputs); err != nil {
+		g.log.Warn("input of a refused call stays in the store", "err", err)
 	}
 }

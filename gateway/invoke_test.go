@@ -152,7 +152,7 @@ func TestBadCalls(t *testing.T) {
 		{"upload of a NUL", "POST", "/v1/uploads", `{"function":"echo","name":"a\u0000b","size":1}`, nil, 400, "control"},
 		{"upload of a negative size", "POST", "/v1/uploads", `{"function":"echo","name":"a","size":-1}`, nil, 400, "bad_size"},
 		{"upload without a size", "POST", "/v1/uploads", `{"function":"echo","name":"a"}`, nil, 400, "bad_size"},
-		{"upload over 5 GiB", "POST", "/v1/uploads", `{"function":"echo","name":"a","size":5368709121}`, nil, 413, "5GiB"},
+		{"upload over 5 GiB", "POST", "/v1/uploads", `{"function":"echo","name":"a","size":5368709121,"method":"put"}`, nil, 413, "5GiB"},
 		{"upload with an unknown key", "POST", "/v1/uploads", `{"function":"echo","name":"a","size":1,"sise":2}`, nil, 400, "sise"},
 		{"upload for no function", "POST", "/v1/uploads", `{"function":"nosuch","name":"a","size":1}`, nil, 404, "nosuch"},
 		{"upload with a bad sum", "POST", "/v1/uploads", `{"function":"echo","name":"a","size":1,"sha256":"zz"}`, nil, 400, "sha256"},

@@ -33,6 +33,9 @@ func (g *Gateway) logs(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if !t.Purged.Logs.IsZero() {
+		return expired(&t, functions.StoredLogs)
+	}
 	out := &logWriter{stream: newStream(w, "text/plain; charset=utf-8")}
 	if accept := r.Header.Get("Accept"); strings.Contains(accept, "ndjson") || strings.Contains(accept, "jsonl") {
 		out.json = true
@@ -122,7 +125,11 @@ func (o *logWriter) lines(lines []functions.LogLine) error {
 // last ones when tail is not 0.
 func (g *Gateway) backlog(ctx context.Context, t *functions.Task, a *functions.Attempt, after int64, tail int, handle func([]functions.LogLine) error) error {
 	if a.Log != nil {
-		return g.stored(ctx, *a.Log, after, tail, handle)
+		err := g.stored(ctx, *a.Log, after, tail, handle)
+		if errors.Is(err, functions.ErrNotFound) {
+			return expired(t, functions.StoredLogs) // from before a retry: the task does not say since when
+		}
+		return err
 	}
 	if !a.EndedAt.IsZero() {
 		return nil // lost with its node, or never started

@@ -83,7 +83,7 @@ func (m *metrics) observe(c functions.Change) {
 			m.fallbacks.WithLabelValues(fn, string(t.Fallback)).Inc()
 		}
 	}
-	if !t.State.Final() {
+	if !t.State.Final() || c.Before.Final() { // an ended task's files may be purged: it ends only once
 		return
 	}
 	m.finished.WithLabelValues(fn, string(t.State), device).Inc()

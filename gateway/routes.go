@@ -39,6 +39,7 @@ func (g *Gateway) native() []route {
 		{"POST", "/function/{name}", g.invoke, false},
 		{"POST", "/async-function/{name}", g.invokeAsync, false},
 
+		{"POST", "/v1/tasks", g.submit, false},
 		{"GET", "/v1/tasks", g.listTasks, false},
 		{"GET", "/v1/tasks/{id}", g.getTask, false},
 		{"DELETE", "/v1/tasks/{id}", g.cancel, false},
@@ -51,7 +52,12 @@ func (g *Gateway) native() []route {
 
 		{"POST", "/v1/uploads", g.createUpload, false},
 		{"GET", "/v1/uploads/{id}", g.getUpload, false},
+		{"DELETE", "/v1/uploads/{id}", g.deleteUpload, false},
+		{"POST", "/v1/uploads/{id}/parts", g.signParts, false},
 		{"POST", "/v1/uploads/{id}/complete", g.completeUpload, false},
+
+		{"GET", "/v1/ingest", g.ingestStatus, false},
+		{"POST", "/v1/ingest/backfill", g.backfill, false},
 
 		{"GET", "/v1/nodes", g.listNodes, false},
 		{"GET", "/v1/nodes/{id}", g.getNode, false},

@@ -102,6 +102,9 @@ func (g *Gateway) output(w http.ResponseWriter, r *http.Request) error {
 			if o.Name != name {
 				continue
 			}
+			if !t.Purged.Outputs.IsZero() {
+				return expired(&t, functions.StoredOutputs)
+			}
 			to, err := g.cfg.Objects.PresignGet(r.Context(), o.ObjectRef, downloadTTL, baseName(name))
 			if err != nil {
 				return fmt.Errorf("sign the output's URL: %w", err)

@@ -27,7 +27,10 @@ type taskView struct {
 	Route           functions.Route     `json:"route"`
 	Inputs          []functions.Input   `json:"inputs,omitempty"`
 	Outputs         []outputView        `json:"outputs,omitempty"`
+	Purged          functions.Purged    `json:"purged,omitzero"` // kinds of its stored files that are not kept any more, and since when
 	Failure         *functions.Failure  `json:"failure,omitempty"`
+	Parent          functions.TaskID    `json:"parent,omitempty"` // whose output it works on
+	Depth           int                 `json:"depth,omitempty"`  // tasks in line before it
 	Source          string              `json:"source"`
 	CallID          string              `json:"call_id,omitempty"`
 	Metadata        json.RawMessage     `json:"metadata,omitempty"`
@@ -58,7 +61,7 @@ func (g *Gateway) view(t *functions.Task) taskView {
 		ID: t.ID, Function: t.Function, Version: t.Version, Status: g.status(t),
 		DeviceRequested: t.Route.Policy, DeviceUsed: t.DeviceUsed(), FallbackReason: fallbackReason(t),
 		Attempts: t.Attempts, Progress: g.Feed.latest(t), Timings: timings(t), Route: t.Route, Inputs: t.Inputs,
-		Failure: t.Failure, Source: t.Source, CallID: t.CallID, Metadata: t.Metadata, Priority: t.Priority,
+		Purged: t.Purged, Failure: t.Failure, Parent: t.Parent, Depth: t.Depth, Source: t.Source, CallID: t.CallID, Metadata: t.Metadata, Priority: t.Priority,
 		CreatedAt: t.CreatedAt, QueuedAt: t.QueuedAt, NotBefore: t.NotBefore, FinishedAt: t.FinishedAt, Seq: t.Seq,
 	}
 	if v.Attempts == nil {
@@ -96,9 +99,12 @@ func (g *Gateway) waiting(t *functions.Task) *functions.Waiting {
 	return &functions.Waiting{Code: functions.WaitTurn, Reason: "it is about to be placed"}
 }
 
-// full shows a task with download URLs.
+// full shows a task with download URLs, unless its outputs are not kept any more.
 func (g *Gateway) full(ctx context.Context, t *functions.Task) (taskView, error) {
 	v := g.view(t)
+	if !t.Purged.Outputs.IsZero() {
+		return v, nil
+	}
 	for i := range v.Outputs {
 		o := t.Outcome.Outputs[i]
 		to, err := g.cfg.Objects.PresignGet(ctx, o.ObjectRef, downloadTTL, baseName(o.Name))

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/sha256"
+	_ "embed"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +14,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -30,7 +33,12 @@ import (
 	"github.com/spillway/spillway/gateway/intake"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// The embedded store's HTTP library ends these some seconds after its server, or never.
+	goleak.VerifyTestMain(m,
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"),
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"))
+}
 
 // world is everything around the gateway, in memory: a log that is folded with
 // the real rules as it is written, a store, a registry and one node. run, when
@@ -46,9 +54,22 @@ type world struct {
 	tasks   map[functions.TaskID]functions.Task
 	keys    map[string]functions.TaskID
 	fns     map[functions.Name][]functions.Function
+	sent    map[string]uint64 // sequences by message id: a repeated message is the first one
 	objects map[string]object
-	lines   []functions.LogLine
-	down    error // every write to the log fails with it
+	places  map[string]place   // files of shared folders, and at URLs
+	pending map[string]pending // uploads in parts that were begun and not ended, by their id
+	begun   int
+	asked   int // requests that the store was sent about uploads
+	aborts  int
+	watch   func(functions.Change) // sees each change, with mu held
+
+	making   func() // runs while an object is made of its parts, when neither is to be seen
+	abortErr error
+	stat     func(ctx context.Context, bucket, key, version string) (functions.ObjectRef, error) // in place of the store's own, without mu
+
+	lines  []functions.LogLine
+	down   error // every write to the log fails with it
+	filled []functions.Backfill
 }
 
 type object struct {
@@ -56,11 +77,26 @@ type object struct {
 	kind string
 }
 
+type pending struct {
+	key       string
+	checksums bool
+	parts     map[int][]byte
+}
+
+// place is what is found at a SHARE/path or a URL.
+type place struct {
+	object
+	err error
+}
+
 const epoch = 1
+
+//go:embed openapi.json
+var openapiJSON []byte
 
 // described finds the part of openapi.json that a request falls under.
 var described = sync.OnceValues(func() (routers.Router, error) {
-	doc, err := openapi3.NewLoader().LoadFromFile("openapi.json")
+	doc, err := openapi3.NewLoader().LoadFromData(openapiJSON)
 	if err != nil {
 		return nil, err
 	}
@@ -71,7 +107,8 @@ func newWorld(t testing.TB, change func(*gateway.Config)) *world {
 	t.Helper()
 	w := &world{
 		seq: epoch, tasks: map[functions.TaskID]functions.Task{}, keys: map[string]functions.TaskID{},
-		fns: map[functions.Name][]functions.Function{}, objects: map[string]object{},
+		fns: map[functions.Name][]functions.Function{}, objects: map[string]object{}, sent: map[string]uint64{}, pending: map[string]pending{},
+		places: map[string]place{},
 	}
 	for _, name := range []functions.Name{"echo", "thumbnail"} {
 		w.fns[name] = []functions.Function{{Spec: functions.Spec{Name: name, Image: "img"}.WithDefaults(), Version: 1, CreatedAt: time.Unix(1, 0)}}
@@ -81,8 +118,8 @@ func newWorld(t testing.TB, change func(*gateway.Config)) *world {
 	}
 	log := slog.New(slog.DiscardHandler)
 	w.cfg = gateway.Config{
-		Door:     intake.New(intake.Config{Log: w, Functions: w, Tasks: w, Queue: w, Objects: w}),
-		Appender: w, Tasks: w, Functions: registry{w}, Objects: w, Scheduler: w, NodeLogs: w, Open: true, Log: log, Version: "test",
+		Door:     intake.New(intake.Config{Log: w, Functions: w, Tasks: w, Queue: w, Objects: w, Shares: w, Web: w}),
+		Appender: w, Tasks: w, Functions: registry{w}, Objects: w, Scheduler: w, NodeLogs: w, Ingest: w, Open: true, Log: log, Version: "test",
 		Parse: func(b []byte) (s functions.Spec, err error) {
 			if err := json.Unmarshal(b, &s); err != nil {
 				return s, functions.Invalid("bad_spec", "line 1: %s", err.Error())
@@ -173,6 +210,9 @@ func (w *world) apply(e functions.Event) uint64 {
 	}
 	if err == nil {
 		w.tasks[e.Task] = after
+		if w.watch != nil {
+			w.watch(functions.Change{Seq: seq, Kind: e.Kind, Before: before.State, Task: after})
+		}
 	}
 	w.mu.Unlock()
 	if err != nil {
@@ -230,8 +270,20 @@ func (w *world) Submit(_ context.Context, e functions.Event) (uint64, error) {
 	return w.apply(e), nil
 }
 
-func (w *world) Append(ctx context.Context, _ string, events ...functions.Event) (uint64, error) {
-	return w.Submit(ctx, events[0])
+func (w *world) Append(ctx context.Context, msgID string, events ...functions.Event) (uint64, error) {
+	w.mu.Lock()
+	seq, twice := w.sent[msgID]
+	w.mu.Unlock()
+	if twice {
+		return seq, nil
+	}
+	seq, err := w.Submit(ctx, events[0])
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err == nil && w.sent[msgID] == 0 {
+		w.sent[msgID] = seq
+	}
+	return seq, err
 }
 
 func (w *world) Task(_ context.Context, id functions.TaskID) (functions.Task, error) {
@@ -258,7 +310,7 @@ func (w *world) List(_ context.Context, q functions.TaskQuery) (p functions.Task
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, t := range w.tasks {
-		if (q.Function == "" || t.Function == q.Function) && (len(q.States) == 0 || slices.Contains(q.States, t.State)) &&
+		if (q.Function == "" || t.Function == q.Function) && (q.Source == "" || t.Source == q.Source) && (len(q.States) == 0 || slices.Contains(q.States, t.State)) &&
 			(q.Until.IsZero() || t.CreatedAt.Before(q.Until)) && (q.Cursor == "" || string(t.ID) < q.Cursor) {
 			p.Tasks = append(p.Tasks, t)
 		}
@@ -282,6 +334,29 @@ func (w *world) Counts(context.Context) (functions.Counts, error) {
 		c[t.Function][t.State]++
 	}
 	return c, nil
+}
+
+func (w *world) Status(context.Context) (functions.IngestStatus, error) {
+	at := time.Unix(5, 0).UTC()
+	return functions.IngestStatus{
+		Sources:   []functions.IngestSource{{Name: "outbox", Hints: 3, Started: 2, LastHint: at, Error: "x", ErrorAt: at}},
+		Buckets:   []functions.IngestBucket{{Name: "inbox", ListedAt: at, Error: "x", Notifications: "y"}, {Name: "new"}},
+		Functions: []functions.IngestFunction{{Name: "echo", Mark: functions.Mark{From: at, Until: at}, Held: "x"}, {Name: "new"}},
+		MaxDepth:  8, Refused: 1, Refusals: []functions.IngestRefusal{{Function: "echo", Task: "t", Output: "a", Depth: 9, At: at}},
+	}, nil
+}
+
+func (w *world) Backfill(ctx context.Context, ask functions.Backfill, tell func(functions.BackfillProgress) error) error {
+	if _, err := w.Latest(ask.Function); err != nil {
+		return err
+	}
+	w.filled = append(w.filled, ask)
+	for i := range int64(3) {
+		if err := tell(functions.BackfillProgress{Listed: i, Done: i == 2}); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
 }
 
 func (w *world) WaitApplied(context.Context, uint64) error { return nil }
@@ -347,7 +422,17 @@ func (w *world) Put(_ context.Context, bucket, key string, r io.Reader, _ int64,
 	return functions.ObjectRef{Bucket: bucket, Key: key, Size: int64(len(b)), ContentType: kind, SHA256: fmt.Sprintf("%064x", len(b)), ETag: "e"}, nil
 }
 
-func (w *world) Stat(_ context.Context, bucket, key, _ string) (functions.ObjectRef, error) {
+func (w *world) Stat(ctx context.Context, bucket, key, version string) (functions.ObjectRef, error) {
+	w.mu.Lock()
+	w.asked++
+	w.mu.Unlock()
+	if w.stat != nil {
+		return w.stat(ctx, bucket, key, version)
+	}
+	return w.look(bucket, key)
+}
+
+func (w *world) look(bucket, key string) (functions.ObjectRef, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	o, ok := w.objects[bucket+"/"+key]
@@ -375,6 +460,23 @@ func (w *world) GetRange(_ context.Context, ref functions.ObjectRef, off, n int6
 	return io.NopCloser(bytes.NewReader(b)), nil
 }
 
+func (w *world) Look(file string, most int64) (functions.ObjectRef, []byte, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	p, ok := w.places[file]
+	switch {
+	case !ok:
+		return functions.ObjectRef{}, nil, functions.Unavailable("no_share", "not here")
+	case p.err != nil:
+		return functions.ObjectRef{}, nil, p.err
+	}
+	return functions.ObjectRef{Size: int64(len(p.data)), ContentType: p.kind, ETag: "seen"}, p.data[:min(most, int64(len(p.data)))], nil
+}
+
+func (w *world) Probe(_ context.Context, url string, most int64) (functions.ObjectRef, []byte, error) {
+	return w.Look(url, most)
+}
+
 func (w *world) Delete(_ context.Context, ref functions.ObjectRef) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -391,12 +493,103 @@ func (w *world) PresignGet(_ context.Context, ref functions.ObjectRef, ttl time.
 	return functions.PresignedRequest{Method: "GET", URL: "http://store/" + ref.Bucket + "/" + ref.Key, ExpiresAt: time.Now().Add(ttl)}, nil
 }
 
+func (w *world) PresignPost(_ context.Context, ref functions.ObjectRef, least, most int64, ttl time.Duration) (functions.PostForm, error) {
+	return functions.PostForm{URL: "https://store.example:9000/" + ref.Bucket, FileField: "file", ExpiresAt: time.Now().Add(ttl), Fields: map[string]string{
+		"key": ref.Key, "Content-Type": ref.ContentType, "policy": fmt.Sprintf("%d to %d", least, most)}}, nil
+}
+
+func (w *world) NewMultipart(_ context.Context, ref functions.ObjectRef, checksums bool) (string, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.begun++
+	id := fmt.Sprintf("mpu-%d", w.begun)
+	w.pending[id] = pending{ref.Bucket + "/" + ref.Key, checksums, map[int][]byte{}}
+	return id, nil
+}
+
+func (w *world) PresignPart(_ context.Context, ref functions.ObjectRef, uploadID string, n int, size int64, sum string, ttl time.Duration) (functions.PresignedRequest, error) {
+	to := functions.PresignedRequest{Method: "PUT", ExpiresAt: time.Now().Add(ttl), Headers: map[string]string{"Content-Length": strconv.FormatInt(size, 10)},
+		URL: fmt.Sprintf("http://store/%s/%s?partNumber=%d&uploadId=%s", ref.Bucket, url.PathEscape(ref.Key), n, uploadID)}
+	if sum != "" {
+		to.Headers["X-Amz-Checksum-Sha256"] = sum
+	}
+	return to, nil
+}
+
+func (w *world) Parts(_ context.Context, ref functions.ObjectRef, uploadID string) (out []functions.Part, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.asked++
+	p, ok := w.pending[uploadID]
+	if !ok || p.key != ref.Bucket+"/"+ref.Key {
+		return nil, functions.NotFound("object_not_found", "no upload %s", uploadID)
+	}
+	for n, data := range p.parts {
+		part := functions.Part{Number: n, Size: int64(len(data)), ETag: "e"}
+		if p.checksums {
+			part.SHA256 = fmt.Sprintf("%x", sha256.Sum256(data))
+		}
+		out = append(out, part)
+	}
+	slices.SortFunc(out, func(a, b functions.Part) int { return cmp.Compare(a.Number, b.Number) })
+	return out, nil
+}
+
+func (w *world) CompleteMultipart(_ context.Context, ref functions.ObjectRef, uploadID string, parts []functions.Part) (functions.ObjectRef, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	p, ok := w.pending[uploadID]
+	if !ok {
+		return ref, functions.NotFound("object_not_found", "no upload %s", uploadID)
+	}
+	if _, there := w.objects[p.key]; there {
+		return ref, functions.Conflict("object_changed", "the key has an object")
+	}
+	delete(w.pending, uploadID)
+	if making := w.making; making != nil {
+		w.mu.Unlock()
+		making()
+		w.mu.Lock()
+	}
+	var all []byte
+	for _, part := range parts {
+		all = append(all, p.parts[part.Number]...)
+	}
+	w.objects[p.key] = object{all, ref.ContentType}
+	return ref, nil
+}
+
+func (w *world) AbortMultipart(_ context.Context, _ functions.ObjectRef, uploadID string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.aborts++; w.abortErr == nil {
+		delete(w.pending, uploadID)
+	}
+	return w.abortErr
+}
+
+// send does what a client does with the signed request of a part.
+func (w *world) send(t testing.TB, to functions.PresignedRequest, data []byte) {
+	t.Helper()
+	u, err := url.Parse(to.URL)
+	if err != nil || to.Headers["Content-Length"] != strconv.Itoa(len(data)) {
+		t.Fatalf("send %d bytes to %+v: %v", len(data), to, err)
+	}
+	n, err := strconv.Atoi(u.Query().Get("partNumber"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.pending[u.Query().Get("uploadId")].parts[n] = data
+}
+
 func (w *world) Explain(functions.TaskID) (functions.Waiting, bool) {
 	return functions.Waiting{Code: functions.WaitGPUBusy, Reason: "2 GPUs, both leased", Ahead: 3}, true
 }
 
 func (w *world) Nodes() []functions.NodeStatus {
-	return []functions.NodeStatus{{NodeInfo: functions.NodeInfo{ID: "n1", Ready: true, GPUs: []functions.GPUInfo{{UUID: "GPU-1", State: functions.GPULeased}},
+	return []functions.NodeStatus{{NodeInfo: functions.NodeInfo{ID: "n1", Ready: true, Cache: &functions.CacheInfo{Budget: functions.GiB}, GPUs: []functions.GPUInfo{{UUID: "GPU-1", State: functions.GPULeased}},
 		Capacity: functions.Resources{Tasks: 8}}, Alive: true, LastSeen: time.Now(), Free: functions.Resources{Tasks: 5}}}
 }
 

@@ -89,6 +89,8 @@ func (t *term) detach(s slot) {
 		delete(t.queue.avoids, s)
 		e.picky = false
 	}
+	t.shares.drop(e.shares)
+	e.shares = 0
 	delete(t.undecided, s)
 	e.where = nowhere
 }
@@ -101,6 +103,7 @@ func (t *term) enqueue(s slot, task *functions.Task, kind functions.Kind) {
 	e.demand = demandOf(task.Route, task.Only)
 	e.only = task.Only != ""
 	e.route = t.routes.put(task.Route)
+	e.shares = t.shares.take(functions.Shares(task.Inputs))
 	e.prio = int8(max(-100, min(task.Priority, 100)))
 	if task.Priority == 0 && v.known {
 		e.prio = int8(v.fn.Priority)
@@ -143,9 +146,11 @@ func (t *term) enter(s slot) {
 	e := t.pool.at(s)
 	v := t.versions[e.fn]
 	e.where = waiting
-	t.queue.push(s, t.queue.lane(laneKey{
-		fn: e.fn, prio: int16(e.prio), demand: e.demand, front: e.front, picky: e.picky,
-	}, v))
+	k := laneKey{fn: e.fn, prio: int16(e.prio), demand: e.demand, shares: e.shares, front: e.front, picky: e.picky}
+	if k.shares > maxShareLanes {
+		k.shares, k.picky = 0, true
+	}
+	t.queue.push(s, t.queue.lane(k, v))
 	due := time.Unix(0, e.entered).Add(v.queueTimeout())
 	t.expiry = earlier(t.expiry, due)
 }

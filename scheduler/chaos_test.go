@@ -42,8 +42,12 @@ func chaos(t *testing.T, r *rand.Rand) {
 			Limits: functions.Limits{CPUs: 0.5 + float64(i%3)}, QueueTimeout: functions.Duration(20 * time.Minute),
 		})
 	}
+	within := [][]string{nil, {"media"}, {"nfs"}, {"media", "nfs"}} // only a has both
 	nodes := []*fakeNode{w.node("a", 8, 2), w.node("b", 4, 1), w.node("c", 8, 0), w.node("d", 2, 0)}
-	for _, n := range nodes {
+	for i, n := range nodes {
+		n.mu.Lock()
+		n.info.Shares = within[3-i]
+		n.mu.Unlock()
 		n.answer = func() (bool, bool) { return locked(0.03), locked(0.03) }
 		n.behave = func(a functions.Assignment) (time.Duration, functions.Outcome) {
 			out := functions.Outcome{}
@@ -63,7 +67,12 @@ func chaos(t *testing.T, r *rand.Rand) {
 	var ids []functions.TaskID
 	for step := range 300 {
 		for range r.IntN(8) {
-			ids = append(ids, w.submit(names[r.IntN(len(names))], nil))
+			shares := within[max(0, r.IntN(8)-4)]
+			ids = append(ids, w.submit(names[r.IntN(len(names))], func(t *functions.Task) {
+				for _, share := range shares {
+					t.Inputs = append(t.Inputs, functions.Input{Name: share, File: share + "/x"})
+				}
+			}))
 		}
 		if r.IntN(4) == 0 {
 			w.control(ids[r.IntN(len(ids))], []functions.Verb{functions.Cancel, functions.Retry}[r.IntN(2)])
@@ -120,7 +129,7 @@ func chaos(t *testing.T, r *rand.Rand) {
 		}
 	}
 	schedulers[leading].ask(func(tm *term) {
-		if len(tm.pool.index)+len(tm.attempts)+len(tm.alarms.all)+len(tm.queue.avoids)+tm.queue.n != 0 {
+		if len(tm.pool.index)+len(tm.attempts)+len(tm.alarms.all)+len(tm.queue.avoids)+tm.queue.n+len(tm.shares.index) != 0 {
 			t.Errorf("the leader still keeps %d tasks, %d attempts, %d alarms", len(tm.pool.index), len(tm.attempts), len(tm.alarms.all))
 		}
 		for name, u := range tm.usages {

@@ -15,6 +15,7 @@ type ask struct {
 	SpillAfter time.Duration
 	GPUs       int             // devices wanted
 	Memory     functions.Bytes // wanted on each; 0 = any
+	Shares     []string        // shared folders that it needs: the supply is of nodes that have them
 }
 
 // demandOf says what a task wants, by its route, or by what a respawn or a
@@ -76,7 +77,7 @@ func decide(a ask, s supply) decision {
 		return decision{Device: functions.GPU, Wait: true, For: left, Reason: shortage(a, s)}
 	}
 	if s.Nodes == 0 {
-		return decision{Device: functions.CPU, Reason: fmt.Sprintf("spilled after %s: no node was ready", a.SpillAfter)}
+		return decision{Device: functions.CPU, Reason: fmt.Sprintf("spilled after %s: no node%s was ready", a.SpillAfter, among(a.Shares))}
 	}
 	return decision{Device: functions.CPU, Reason: fmt.Sprintf("spilled after %s: %s", a.SpillAfter, shortage(a, s))}
 }
@@ -102,19 +103,27 @@ func whyGPU(a ask) string {
 func shortage(a ask, s supply) string {
 	switch {
 	case s.Nodes == 0:
-		return "no node is ready"
+		return "no node" + among(a.Shares) + " is ready"
 	case s.Total == 0:
-		return "no ready node has a GPU"
+		return "no ready node" + among(a.Shares) + " has a GPU"
 	case s.Quarantined == s.Total:
-		return "every GPU is quarantined"
+		return "every GPU" + of(a) + " is quarantined"
 	case !s.Suited && a.Memory > 0:
-		return fmt.Sprintf("no ready node offers %d healthy GPU(s) of %s and the rest of what the function needs", a.GPUs, a.Memory)
+		return fmt.Sprintf("no ready node%s offers %d healthy GPU(s) of %s and the rest of what the function needs", among(a.Shares), a.GPUs, a.Memory)
 	case !s.Suited:
-		return fmt.Sprintf("no ready node offers %d healthy GPU(s) and the rest of what the function needs", a.GPUs)
+		return fmt.Sprintf("no ready node%s offers %d healthy GPU(s) and the rest of what the function needs", among(a.Shares), a.GPUs)
 	case s.Fits:
 		return "the node with a free GPU does not take the task"
 	case s.Leased+s.Quarantined == s.Total:
-		return "every GPU is busy"
+		return "every GPU" + of(a) + " is busy"
 	}
 	return "the free GPUs do not suit: too few on one node, or that node has no room"
+}
+
+// of narrows "every GPU" to the nodes that count.
+func of(a ask) string {
+	if len(a.Shares) == 0 {
+		return ""
+	}
+	return " of the nodes" + among(a.Shares)
 }

@@ -51,12 +51,14 @@ func (t *term) whyQueued(s slot, e *entry) functions.Waiting {
 		return because(functions.WaitFunction, "version %d of function %s is not known to this server yet", v.number, v.name)
 	case !t.anyOpen():
 		return t.whyNoNode()
+	case !t.mounted(t.shares.names(e.shares)):
+		return because(functions.WaitShare, "no node%s is ready, and inputs of the task are there", among(t.shares.names(e.shares)))
 	case v.full():
 		return because(functions.WaitConcurrency, "function %s runs %d of at most %d tasks at once", v.name, v.usage.running, v.fn.Concurrency)
 	}
 	av := t.queue.avoids[s]
 	d := t.decide(s, v, av)
-	n := v.need(d.Device, av)
+	n := v.need(d.Device, t.shares.names(e.shares), av)
 	if d.Device == functions.GPU {
 		if d.Wait {
 			return t.whyNoGPU(n, d)
@@ -96,7 +98,7 @@ func (t *term) whyNoGPU(n need, d decision) functions.Waiting {
 	switch {
 	case g.Total == 0:
 		code = functions.WaitNoGPUNode
-		parts = append(parts, "no ready node has a GPU")
+		parts = append(parts, "no ready node"+among(n.Shares)+" has a GPU")
 	case !g.Suited && g.Quarantined < g.Total:
 		code = functions.WaitTooBig
 		parts = append(parts, d.Reason)
@@ -119,7 +121,7 @@ func (t *term) whyNoRoom(n need) functions.Waiting {
 	fitsIdle, open := false, 0
 	var most functions.Resources
 	for _, r := range t.rooms {
-		if !r.Open {
+		if !r.Open || !r.has(n.Shares) {
 			continue
 		}
 		open++
@@ -129,10 +131,10 @@ func (t *term) whyNoRoom(n need) functions.Waiting {
 		most.Tasks = max(most.Tasks, r.Free.Tasks)
 	}
 	if !fitsIdle {
-		return because(functions.WaitTooBig, "it needs %s and %s, which no ready node has even when idle", cores(n.Res.MilliCPU), n.Res.Memory)
+		return because(functions.WaitTooBig, "it needs %s and %s, which no ready node%s has even when idle", cores(n.Res.MilliCPU), n.Res.Memory, among(n.Shares))
 	}
-	return because(functions.WaitRoom, "%d node(s) ready and full: it needs %s and %s; at most %s, %s and %d containers are free on one",
-		open, cores(n.Res.MilliCPU), n.Res.Memory, cores(most.MilliCPU), most.Memory, most.Tasks)
+	return because(functions.WaitRoom, "%d node(s)%s ready and full: it needs %s and %s; at most %s, %s and %d containers are free on one",
+		open, among(n.Shares), cores(n.Res.MilliCPU), n.Res.Memory, cores(most.MilliCPU), most.Memory, most.Tasks)
 }
 
 func because(code functions.WaitCode, format string, args ...any) functions.Waiting {

@@ -63,7 +63,7 @@ func (t *term) viewFor(task *functions.Task, v *version) view {
 	if task.DeviceUsed() != functions.GPU || !v.known {
 		return out
 	}
-	n := v.need(functions.GPU, avoid(task))
+	n := v.need(functions.GPU, functions.Shares(task.Inputs), avoid(task))
 	r, _ := place(t.rooms, n)
 	out.GPUFree = r != nil
 	out.GPUElsewhere = slices.ContainsFunc(t.rooms, func(r *room) bool { return r.could(n) })

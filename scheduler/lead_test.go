@@ -50,6 +50,7 @@ func want(t *testing.T, w *world, id functions.TaskID, state functions.State, de
 
 func wantWaiting(t *testing.T, s *Scheduler, id functions.TaskID, code functions.WaitCode, sentence string) {
 	t.Helper()
+	synctest.Wait() // the leader has read all that happened
 	got, ok := s.Explain(id)
 	if !ok || got.Code != code || !strings.Contains(got.Reason, sentence) {
 		t.Fatalf("explained as %+v (%v), want %s: ...%s...", got, ok, code, sentence)

@@ -123,7 +123,7 @@ func (n *node) mark() {
 // report takes over what the node says of itself.
 func (n *node) report(info functions.NodeInfo, now time.Time) {
 	n.heard, n.seen = true, now
-	n.Boot, n.ready, n.reason, n.Capacity = info.Boot, info.Ready, info.Reason, info.Capacity
+	n.Boot, n.ready, n.reason, n.Capacity, n.Shares = info.Boot, info.Ready, info.Reason, info.Capacity, info.Shares
 	n.GPUs = n.GPUs[:0]
 	leased := map[functions.TaskID][]string{}
 	for _, g := range info.GPUs {

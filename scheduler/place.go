@@ -14,6 +14,7 @@ type room struct {
 	Open     bool // ready and heard from lately
 	Capacity functions.Resources
 	Free     functions.Resources
+	Shares   []string // shared folders that it has mounted
 	GPUs     []device
 	Idle     int // free devices of those
 }
@@ -36,6 +37,7 @@ type need struct {
 	Res    functions.Resources
 	GPUs   int // 0 = a CPU attempt
 	Memory functions.Bytes
+	Shares []string // shared folders that its inputs are in
 	Avoid  avoidance
 }
 
@@ -85,7 +87,7 @@ func (r *room) countIdle() {
 
 // could reports whether the node could run the attempt were it idle.
 func (r *room) could(n need) bool {
-	if !r.Open || !n.Res.Fits(r.Capacity) {
+	if !r.Open || !n.Res.Fits(r.Capacity) || !r.has(n.Shares) {
 		return false
 	}
 	if n.GPUs == 0 {
@@ -110,7 +112,7 @@ func place(rooms []*room, n need) (best *room, gpus []string) {
 		better = pack
 	}
 	for _, r := range rooms {
-		if !r.Open || !n.Res.Fits(r.Free) {
+		if !r.Open || !n.Res.Fits(r.Free) || !r.has(n.Shares) {
 			continue
 		}
 		var uuids []string
@@ -154,7 +156,7 @@ func spread(a, b *room) int {
 
 // supplyOf counts the GPUs of the open rooms for one need.
 func supplyOf(rooms []*room, n need) supply {
-	s := census(rooms)
+	s := census(rooms, n.Shares)
 	s.Suited = slices.ContainsFunc(rooms, func(r *room) bool { return r.could(n) })
 	if best, _ := place(rooms, n); best != nil {
 		s.Fits, s.Shunned = true, unloved(best, n) > 0
@@ -162,10 +164,11 @@ func supplyOf(rooms []*room, n need) supply {
 	return s
 }
 
-// census is the part of the supply that is the same for every need.
-func census(rooms []*room) (s supply) {
+// census is the part of the supply that is the same for every need of the same
+// shared folders.
+func census(rooms []*room, shares []string) (s supply) {
 	for _, r := range rooms {
-		if !r.Open {
+		if !r.Open || !r.has(shares) {
 			continue
 		}
 		s.Nodes++

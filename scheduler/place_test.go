@@ -32,7 +32,8 @@ func open(id functions.NodeID, cores int64, gpus ...int) *room {
 func TestPlace(t *testing.T) {
 	shut := open("shut", 64, 80)
 	shut.Open = false
-	fleet := []*room{open("cpu1", 4), open("cpu2", 8), open("gpu1", 16, 24, 24), open("gpu2", 16, 80, -80), open("sick", 16, 0), shut}
+	with := func(r *room, shares ...string) *room { r.Shares = shares; return r }
+	fleet := []*room{with(open("cpu1", 4), "media", "nfs"), open("cpu2", 8), with(open("gpu1", 16, 24, 24), "media"), open("gpu2", 16, 80, -80), open("sick", 16, 0), shut}
 	one := functions.Resources{MilliCPU: 1000, Memory: functions.GiB, Tasks: 1}
 	big := functions.Resources{MilliCPU: 12000, Memory: functions.GiB, Tasks: 1}
 	for _, tt := range []struct {
@@ -51,6 +52,12 @@ func TestPlace(t *testing.T) {
 		{"a failed device is avoided", need{Res: one, GPUs: 1, Avoid: avoidance{Devices: []string{"gpu20"}}}, "gpu1", []string{"gpu10"}},
 		{"a failed host is avoided", need{Res: one, GPUs: 1, Avoid: avoidance{Never: []functions.NodeID{"gpu1", "gpu2"}}}, "", nil},
 		{"a failed GPU host still does CPU work", need{Res: big, Avoid: avoidance{Never: []functions.NodeID{"gpu1"}}}, "gpu1", nil},
+		{"a share decides the node", need{Res: one, Shares: []string{"media"}}, "cpu1", nil},
+		{"two shares on one node", need{Res: one, Shares: []string{"media", "nfs"}}, "cpu1", nil},
+		{"a share and room", need{Res: big, Shares: []string{"media"}}, "gpu1", nil},
+		{"a share and a GPU", need{Res: one, GPUs: 1, Shares: []string{"media"}}, "gpu1", []string{"gpu10"}},
+		{"a share and a GPU are on different nodes", need{Res: one, GPUs: 1, Shares: []string{"nfs"}}, "", nil},
+		{"a share that nobody has", need{Res: one, Shares: []string{"attic"}}, "", nil},
 		{"one that refused comes last", need{Res: one, GPUs: 1, Avoid: avoidance{Rather: []functions.NodeID{"gpu2"}}}, "gpu1", []string{"gpu10"}},
 		{"but is better than none", need{Res: one, GPUs: 2, Avoid: avoidance{Rather: []functions.NodeID{"gpu1"}}}, "gpu1", []string{"gpu10", "gpu11"}},
 	} {
@@ -64,6 +71,9 @@ func TestPlace(t *testing.T) {
 				t.Errorf("got %q %v, want %q %v", got, gpus, tt.node, tt.gpus)
 			}
 		})
+	}
+	if got, want := supplyOf(fleet, need{Res: one, GPUs: 1, Shares: []string{"media"}}), (supply{Nodes: 2, Total: 2, Suited: true, Fits: true}); got != want {
+		t.Errorf("supply of a share is %+v, want %+v", got, want)
 	}
 	s := supplyOf(fleet, need{Res: one, GPUs: 2})
 	want := supply{Nodes: 5, Total: 5, Leased: 1, Quarantined: 1, Suited: true, Fits: true}

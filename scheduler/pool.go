@@ -65,6 +65,7 @@ type entry struct {
 	fn       int32
 	ord      uint32 // its number in the lane
 	attempt  int32
+	shares   int32  // its set of shared folders; 0 = none
 	route    uint16 // index of its route's reason
 	where    where
 	snapshot bool // seq is from the first read, which held every event of its message

@@ -24,8 +24,9 @@ type laneKey struct {
 	fn     int32 // index of the function's version
 	prio   int16
 	demand demand
-	front  bool // was released after an attempt: goes before those that never ran
-	picky  bool // has places to avoid: its tasks are not alike
+	shares int32 // set of shared folders
+	front  bool  // was released after an attempt: goes before those that never ran
+	picky  bool  // has places to avoid: its tasks are not alike
 }
 
 // lane is a first-in-first-out list of queued tasks, linked through the pool.
@@ -196,7 +197,7 @@ func (q *queue) ahead(s slot) int {
 	n := int(e.ord - q.pool.at(l.head).ord)
 	if !l.front {
 		for _, o := range l.line.lanes {
-			if o.front && o.demand == l.demand {
+			if o.front && o.demand == l.demand && o.shares == l.shares {
 				n += o.n
 			}
 		}

@@ -101,7 +101,10 @@ func (t *term) try(s slot, v *version, p phase) (*attempt, string) {
 	if !t.lookup(v) || v.full() {
 		return nil, ""
 	}
-	av := t.queue.avoids[s]
+	av, shares := t.queue.avoids[s], t.shares.names(t.pool.at(s).shares)
+	if !t.mounted(shares) { // and no time makes it go to the CPU
+		return nil, ""
+	}
 	d := t.decide(s, v, av)
 	if d.Wait {
 		if d.For > 0 {
@@ -115,7 +118,7 @@ func (t *term) try(s slot, v *version, p phase) (*attempt, string) {
 	if (d.Device == functions.GPU) != (p == onGPU) {
 		return nil, ""
 	}
-	n := v.need(d.Device, av)
+	n := v.need(d.Device, shares, av)
 	r, gpus := place(t.rooms, n)
 	if r == nil {
 		return nil, ""
@@ -136,14 +139,14 @@ func (t *term) decide(s slot, v *version, av avoidance) decision {
 	if t.pool.at(s).demand == wantsCPU {
 		return decide(q, supply{})
 	}
-	n := v.need(functions.GPU, av)
-	if !av.empty() {
+	n := v.need(functions.GPU, q.Shares, av)
+	if !av.empty() || len(n.Shares) > 0 {
 		return decide(q, supplyOf(t.rooms, n))
 	}
 	if best, _ := place(t.rooms, n); best != nil {
 		return decide(q, supply{Nodes: 1, Suited: true, Fits: true})
 	}
-	have := t.census.get(t.generation, func() supply { return census(t.rooms) })
+	have := t.census.get(t.generation, func() supply { return census(t.rooms, nil) })
 	have.Suited = v.suited.get(t.generation, func() bool {
 		return slices.ContainsFunc(t.rooms, func(r *room) bool { return r.could(n) })
 	})
@@ -153,7 +156,7 @@ func (t *term) decide(s slot, v *version, av avoidance) decision {
 func (t *term) askOf(s slot, v *version) ask {
 	e := t.pool.at(s)
 	q := ask{
-		Route: t.routes.get(e.route), Waited: t.now.Sub(time.Unix(0, e.since)), GPUs: v.fn.GPUCount(),
+		Route: t.routes.get(e.route), Waited: t.now.Sub(time.Unix(0, e.since)), GPUs: v.fn.GPUCount(), Shares: t.shares.names(e.shares),
 	}
 	if v.fn.SpillAfter != nil {
 		q.SpillAfter = v.fn.SpillAfter.Std()

@@ -173,11 +173,9 @@ func TestExplain(t *testing.T) {
 		wantWaiting(t, s, first, functions.WaitNoLeader, "waits for the nodes to report")
 		after(time.Second)
 		wantWaiting(t, s, first, functions.WaitNoNode, "no node has joined")
-		n := w.node("n", 2, 2)
-		n.behave = forever
-		n.mu.Lock()
-		n.info.Ready, n.info.Reason = false, "the disk is full"
-		n.mu.Unlock()
+		n := w.node("n", 2, 2, func(n *fakeNode) {
+			n.behave, n.info.Ready, n.info.Reason = forever, false, "the disk is full"
+		})
 		after(time.Second)
 		wantWaiting(t, s, first, functions.WaitNoNode, "1 known, 0 silent, 1 not taking tasks (the disk is full)")
 		n.mu.Lock()

@@ -6,12 +6,13 @@ import (
 	"github.com/spillway/spillway/functions"
 )
 
-// catalog is every function that live tasks name.
+// catalog is every function that live tasks name, and what else many of them name alike.
 type catalog struct {
 	versions  []*version
 	byVersion map[versionKey]*version
 	usages    map[functions.Name]*usage
 	routes    routes
+	shares    shareSets
 }
 
 // version is one version of a function that live tasks name.
@@ -85,9 +86,9 @@ func (v *version) full() bool {
 	return v.fn.Concurrency > 0 && v.usage.running >= v.fn.Concurrency
 }
 
-// need is what an attempt on d takes.
-func (v *version) need(d functions.Device, av avoidance) need {
-	n := need{Res: v.res[d], Avoid: av}
+// need is what an attempt on d takes, of a task whose inputs are in some shares.
+func (v *version) need(d functions.Device, shares []string, av avoidance) need {
+	n := need{Res: v.res[d], Shares: shares, Avoid: av}
 	if d == functions.GPU {
 		n.GPUs = v.fn.GPUCount()
 		if v.fn.GPU != nil {

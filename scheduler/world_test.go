@@ -159,6 +159,11 @@ func (w *world) check(e functions.Event, t functions.Task) {
 			held[g] = id
 		}
 	}
+	for _, share := range functions.Shares(t.Inputs) {
+		if !slices.Contains(n.info.Shares, share) {
+			w.wrongs = append(w.wrongs, fmt.Sprintf("%s has no share %s", last.Node, share))
+		}
+	}
 	if !used.Fits(n.info.Capacity) {
 		w.wrongs = append(w.wrongs, fmt.Sprintf("%s holds %+v of %+v", last.Node, used, n.info.Capacity))
 	}
@@ -267,8 +272,8 @@ func succeed(functions.Assignment) (time.Duration, functions.Outcome) {
 	return 100 * time.Millisecond, functions.Outcome{}
 }
 
-// node adds a node with cores and GPUs and starts its heartbeat.
-func (w *world) node(id functions.NodeID, cpus int64, gpus int) *fakeNode {
+// node adds a node with cores and GPUs, changed by edits, and starts its heartbeat.
+func (w *world) node(id functions.NodeID, cpus int64, gpus int, edits ...func(*fakeNode)) *fakeNode {
 	n := &fakeNode{
 		w: w, stop: make(chan struct{}), held: map[key]*held{}, past: map[stray]bool{}, granted: time.Now(), behave: succeed,
 		info: functions.NodeInfo{
@@ -280,6 +285,9 @@ func (w *world) node(id functions.NodeID, cpus int64, gpus int) *fakeNode {
 		n.info.GPUs = append(n.info.GPUs, functions.GPUInfo{
 			UUID: fmt.Sprintf("GPU-%s-%d", id, i), Index: i, Memory: 16 * functions.GiB, State: functions.GPUFree,
 		})
+	}
+	for _, edit := range edits {
+		edit(n)
 	}
 	w.mu.Lock()
 	w.nodes[id] = n

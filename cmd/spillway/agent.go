@@ -31,7 +31,7 @@ func runNode(ctx context.Context, cfg Config, out, errOut io.Writer) error {
 	if err != nil {
 		return err
 	}
-	n, err := newNode(cfg, engine, store, log)
+	n, err := newNode(cfg, engine, store, nil, log)
 	if err != nil {
 		return err
 	}

@@ -30,18 +30,41 @@ type Config struct {
 	Engine    EngineConfig  `yaml:"engine" envPrefix:"ENGINE_"`
 	Node      NodeConfig    `yaml:"node" envPrefix:"NODE_"`
 	Reconcile time.Duration `yaml:"reconcile" env:"RECONCILE"` // how often watched buckets are listed
+	Ingest    IngestConfig  `yaml:"ingest" envPrefix:"INGEST_"`
+	Inputs    InputsConfig  `yaml:"inputs" envPrefix:"INPUTS_"`
+
+	Retention RetentionConfig `yaml:"retention" envPrefix:"RETENTION_"`
+}
+
+// RetentionConfig is how long the files that Spillway stored are kept after the
+// end of their task. 0 means for ever.
+type RetentionConfig struct {
+	Uploads time.Duration `yaml:"uploads" env:"UPLOADS"` // files sent in, and large events
+	Results time.Duration `yaml:"results" env:"RESULTS"` // large results and output files
+	Logs    time.Duration `yaml:"logs" env:"LOGS"`
+	Grace   time.Duration `yaml:"grace" env:"GRACE"` // from giving files up to deleting them; over the 15 minutes of a download URL
+	Every   time.Duration `yaml:"every" env:"EVERY"` // between looks for old files
 }
 
 // StoreConfig is the object store: embedded when Endpoint is empty.
 type StoreConfig struct {
-	Listen       string `yaml:"listen" env:"LISTEN"`     // address of the embedded store
-	Endpoint     string `yaml:"endpoint" env:"ENDPOINT"` // URL of an S3 store
-	Public       string `yaml:"public" env:"PUBLIC"`     // URL that clients use for presigned requests; default Endpoint
-	Region       string `yaml:"region" env:"REGION"`
-	AccessKey    string `yaml:"access_key" env:"ACCESS_KEY"`
-	SecretKey    string `yaml:"-" env:"SECRET_KEY"` // never from the file or a flag
-	WebhookToken string `yaml:"-" env:"WEBHOOK_TOKEN"`
-	WebhookARN   string `yaml:"webhook_arn" env:"WEBHOOK_ARN"` // notification target to set on watched buckets
+	Listen       string   `yaml:"listen" env:"LISTEN"`     // address of the embedded store
+	Endpoint     string   `yaml:"endpoint" env:"ENDPOINT"` // URL of an S3 store
+	Public       string   `yaml:"public" env:"PUBLIC"`     // URL that clients use for presigned requests; default Endpoint
+	Region       string   `yaml:"region" env:"REGION"`
+	AccessKey    string   `yaml:"access_key" env:"ACCESS_KEY"`
+	SecretKey    string   `yaml:"-" env:"SECRET_KEY"` // never from the file or a flag
+	WebhookToken string   `yaml:"-" env:"WEBHOOK_TOKEN"`
+	WebhookARNs  []string `yaml:"webhook_arns" env:"WEBHOOK_ARN"` // notification targets to set on watched buckets
+}
+
+// IngestConfig is how stored objects become tasks.
+type IngestConfig struct {
+	SQSURLs     []string      `yaml:"sqs_urls" env:"SQS_URL"`          // queues that AWS fills with object events
+	SQSRegion   string        `yaml:"sqs_region" env:"SQS_REGION"`     // empty = as AWS's own settings or the URL say
+	SQSEndpoint string        `yaml:"sqs_endpoint" env:"SQS_ENDPOINT"` // where the service answers, if it is not AWS
+	Overlap     time.Duration `yaml:"overlap" env:"OVERLAP"`           // of listings: what clocks may differ by
+	MaxDepth    int           `yaml:"max_depth" env:"MAX_DEPTH"`       // of functions that feed each other
 }
 
 // EngineConfig is the log: embedded when URL is empty.
@@ -61,6 +84,7 @@ type NodeConfig struct {
 	Memory     string  `yaml:"memory" env:"MEMORY"`         // offered to tasks; empty = 80 %
 	MaxTasks   int     `yaml:"max_tasks" env:"MAX_TASKS"`   // containers at once
 	DiskFloor  string  `yaml:"disk_floor" env:"DISK_FLOOR"` // with less free disk the node takes no task; empty = 1GiB
+	Cache      string  `yaml:"cache" env:"CACHE"`           // most disk for inputs kept for later tasks; 0 = none; empty = 10GiB, at most a tenth of the disk
 }
 
 // Default returns the documented defaults.
@@ -74,7 +98,9 @@ func Default() Config {
 		Listen:    "127.0.0.1:8080",
 		LogLevel:  "info",
 		Reconcile: time.Minute,
+		Ingest:    IngestConfig{Overlap: 10 * time.Minute, MaxDepth: 8},
 		Store:     StoreConfig{Listen: "127.0.0.1:8081", Region: "us-east-1"},
+		Retention: RetentionConfig{Uploads: 7 * 24 * time.Hour, Results: 30 * 24 * time.Hour, Logs: 30 * 24 * time.Hour, Grace: 20 * time.Minute, Every: 10 * time.Minute},
 		Node:      NodeConfig{ID: host, Runtime: "docker", MaxTasks: 8 * goruntime.NumCPU()},
 	}
 }
@@ -89,14 +115,24 @@ func (c *Config) bind(f *pflag.FlagSet) {
 	f.StringVar(&c.LogLevel, "log-level", c.LogLevel, "debug, info, warn or error")
 	f.StringVar(&c.ReadyFile, "ready-file", c.ReadyFile, "write the URLs here, as JSON, when all is up")
 	f.DurationVar(&c.Reconcile, "reconcile", c.Reconcile, "how often watched buckets are listed for missed events")
+	f.DurationVar(&c.Retention.Uploads, "keep-uploads", c.Retention.Uploads, "how long files sent in are kept after their task's end; 0 = for ever")
+	f.DurationVar(&c.Retention.Results, "keep-results", c.Retention.Results, "how long large results and output files are kept after their task's end; 0 = for ever")
+	f.DurationVar(&c.Retention.Logs, "keep-logs", c.Retention.Logs, "how long logs are kept after their task's end; 0 = for ever")
 	f.StringVar(&c.Store.Listen, "store-listen", c.Store.Listen, "address of the embedded object store")
 	f.StringVar(&c.Store.Endpoint, "store-endpoint", c.Store.Endpoint, "URL of an S3 store to use instead of the embedded one")
 	f.StringVar(&c.Store.Public, "store-public", c.Store.Public, "URL of the store for clients, when it differs")
 	f.StringVar(&c.Store.Region, "store-region", c.Store.Region, "region of the store")
 	f.StringVar(&c.Store.AccessKey, "store-access-key", c.Store.AccessKey, "access key of the store; its secret comes from SPILLWAY_STORE_SECRET_KEY")
-	f.StringVar(&c.Store.WebhookARN, "store-webhook-arn", c.Store.WebhookARN, "notification target to set on watched buckets, such as arn:minio:sqs::FAST:webhook")
+	f.StringSliceVar(&c.Store.WebhookARNs, "store-webhook-arn", c.Store.WebhookARNs, "notification target to set on watched buckets, such as arn:minio:sqs::FAST:webhook; may be repeated")
+	f.StringSliceVar(&c.Ingest.SQSURLs, "ingest-sqs-url", c.Ingest.SQSURLs, "queue that AWS fills with events of stored objects; may be repeated")
+	f.StringVar(&c.Ingest.SQSRegion, "ingest-sqs-region", c.Ingest.SQSRegion, "region of the queues; default as AWS's own settings or the URL say")
+	f.StringVar(&c.Ingest.SQSEndpoint, "ingest-sqs-endpoint", c.Ingest.SQSEndpoint, "where the queue service answers, if it is not AWS")
+	f.IntVar(&c.Ingest.MaxDepth, "ingest-max-depth", c.Ingest.MaxDepth, "most tasks in line, each started by an output of the one before")
 	f.StringVar(&c.Engine.Listen, "engine-listen", c.Engine.Listen, "address where nodes on other machines connect")
 	f.StringVar(&c.Engine.URL, "engine-url", c.Engine.URL, "URL of the engine, such as nats://server:4222")
+	f.Var((*folderFlag)(&c.Inputs.Shares), "share", "a shared folder that is mounted here, for inputs of tasks; may be repeated, and adds to the file's")
+	f.Var((*listFlag)(&c.Inputs.URLAllow), "url-allow", "CIDR prefix or host that inputs may be fetched from although it is not public; may be repeated, and adds to the file's")
+	f.StringVar(&c.Inputs.URLMax, "url-max", c.Inputs.URLMax, "largest input from a URL; empty = 10GiB")
 	f.StringVar(&c.Node.ID, "node-id", c.Node.ID, "name of this node")
 	f.StringVar(&c.Node.Runtime, "runtime", c.Node.Runtime, "what runs containers: docker, or simulated (rehearsal and benchmarks)")
 	f.StringVar(&c.Node.DockerHost, "docker-host", c.Node.DockerHost, "Docker Engine address; default DOCKER_HOST or the local socket")
@@ -105,12 +141,20 @@ func (c *Config) bind(f *pflag.FlagSet) {
 	f.StringVar(&c.Node.Memory, "memory", c.Node.Memory, "memory offered to tasks, such as 16GiB; empty = 80 %")
 	f.IntVar(&c.Node.MaxTasks, "max-tasks", c.Node.MaxTasks, "containers at once")
 	f.StringVar(&c.Node.DiskFloor, "disk-floor", c.Node.DiskFloor, "with less free disk than this the node takes no task; empty = 1GiB")
+	f.StringVar(&c.Node.Cache, "cache", c.Node.Cache, "most disk for inputs kept for later tasks; 0 = none; empty = 10GiB, at most a tenth of the disk")
 }
 
 // load fills c by precedence. set holds the flags that were given.
 func (c *Config) load(f *pflag.FlagSet, environ map[string]string) error {
 	given := map[string]string{}
-	f.Visit(func(fl *pflag.Flag) { given[fl.Name] = fl.Value.String() })
+	lists := map[string][]string{}
+	f.Visit(func(fl *pflag.Flag) {
+		if l, ok := fl.Value.(pflag.SliceValue); ok {
+			lists[fl.Name] = l.GetSlice()
+			return
+		}
+		given[fl.Name] = fl.Value.String()
+	})
 	*c = Default()
 	if path := given["config"]; path != "" {
 		if err := c.readFile(path); err != nil {
@@ -122,6 +166,11 @@ func (c *Config) load(f *pflag.FlagSet, environ map[string]string) error {
 	}
 	for name, value := range given {
 		if err := f.Set(name, value); err != nil {
+			return functions.Invalid("bad_flag", "--%s: %v", name, err)
+		}
+	}
+	for name, values := range lists {
+		if err := f.Lookup(name).Value.(pflag.SliceValue).Replace(values); err != nil {
 			return functions.Invalid("bad_flag", "--%s: %v", name, err)
 		}
 	}
@@ -180,10 +229,30 @@ func (c *Config) Validate() error {
 	if c.Node.MaxTasks < 1 {
 		return bad("max-tasks", "is under 1")
 	}
-	for field, size := range map[string]string{"memory": c.Node.Memory, "disk-floor": c.Node.DiskFloor} {
+	if c.Ingest.MaxDepth < 1 || c.Ingest.MaxDepth > 1000 {
+		return bad("ingest-max-depth", "%d is out of range 1 to 1000", c.Ingest.MaxDepth)
+	}
+	if c.Ingest.Overlap < time.Minute || c.Ingest.Overlap > 24*time.Hour {
+		return bad("ingest.overlap", "%s is out of range 1m to 24h", c.Ingest.Overlap)
+	}
+	for field, d := range map[string]time.Duration{"keep-uploads": c.Retention.Uploads, "keep-results": c.Retention.Results, "keep-logs": c.Retention.Logs} {
+		if d < 0 {
+			return bad(field, "%s is negative; 0 keeps files for ever", d)
+		}
+	}
+	if c.Retention.Grace <= 0 || c.Retention.Every <= 0 {
+		return bad("retention", "grace and every must be over 0")
+	}
+	for field, size := range map[string]string{"memory": c.Node.Memory, "disk-floor": c.Node.DiskFloor, "cache": c.Node.Cache, "url-max": c.Inputs.URLMax} {
 		if _, err := parseSize(size); err != nil {
 			return bad(field, "%v", err)
 		}
+	}
+	if _, err := openShares(*c); err != nil {
+		return bad("share", "%v", err)
+	}
+	if _, err := openWeb(*c); err != nil {
+		return bad("url-allow", "%v", err)
 	}
 	if c.Store.Endpoint != "" && (c.Store.AccessKey == "" || c.Store.SecretKey == "") {
 		return bad("store-access-key", "an external store needs SPILLWAY_STORE_ACCESS_KEY and SPILLWAY_STORE_SECRET_KEY")

@@ -2,13 +2,16 @@ package main
 
 import (
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
 
 	"github.com/spillway/spillway/functions"
 )
@@ -28,10 +31,10 @@ func parse(t *testing.T, environ map[string]string, args ...string) (Config, err
 
 func TestPrecedence(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "c.yaml")
-	if err := os.WriteFile(file, []byte("listen: 127.0.0.1:1\nreconcile: 3s\nnode: {assume_gpu: 1, max_tasks: 5}\n"), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte("listen: 127.0.0.1:1\nreconcile: 3s\nnode: {assume_gpu: 1, max_tasks: 5}\nretention: {uploads: 1h, results: 2h, logs: 3h}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cfg, err := parse(t, map[string]string{"SPILLWAY_RECONCILE": "4s", "SPILLWAY_NODE_MAX_TASKS": "6"}, "--config", file, "--max-tasks", "7")
+	cfg, err := parse(t, map[string]string{"SPILLWAY_RECONCILE": "4s", "SPILLWAY_NODE_MAX_TASKS": "6", "SPILLWAY_RETENTION_RESULTS": "0"}, "--config", file, "--max-tasks", "7", "--keep-logs", "5h")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,8 +47,40 @@ func TestPrecedence(t *testing.T) {
 	if cfg.Node.MaxTasks != 7 {
 		t.Errorf("max tasks %d: the flag does not win over the environment", cfg.Node.MaxTasks)
 	}
+	if r := cfg.Retention; r.Uploads != time.Hour || r.Results != 0 || r.Logs != 5*time.Hour || r.Grace != Default().Retention.Grace {
+		t.Errorf("retention %+v: each source has one limit to set", r)
+	}
 	if !filepath.IsAbs(cfg.Data) {
 		t.Errorf("data %q is not absolute", cfg.Data)
+	}
+}
+
+// A list is replaced as a whole by what has precedence.
+func TestListsInTheConfiguration(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "c.yaml")
+	if err := os.WriteFile(file, []byte("store: {webhook_arns: [a, b]}\ningest: {sqs_urls: ['http://q/1'], max_depth: 3}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		environ map[string]string
+		args    []string
+		arns    string
+	}{
+		{nil, nil, "a b"},
+		{map[string]string{"SPILLWAY_STORE_WEBHOOK_ARN": "c,d"}, nil, "c d"},
+		{map[string]string{"SPILLWAY_STORE_WEBHOOK_ARN": "c,d"}, []string{"--store-webhook-arn", "e", "--store-webhook-arn=f"}, "e f"},
+		{nil, []string{"--store-webhook-arn", "e,f"}, "e f"},
+	} {
+		cfg, err := parse(t, c.environ, append(c.args, "--config", file)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Join(cfg.Store.WebhookARNs, " "); got != c.arns {
+			t.Errorf("%v %v: targets %q, want %q", c.environ, c.args, got, c.arns)
+		}
+		if len(cfg.Ingest.SQSURLs) != 1 || cfg.Ingest.MaxDepth != 3 || cfg.Ingest.Overlap != 10*time.Minute {
+			t.Errorf("ingest %+v", cfg.Ingest)
+		}
 	}
 }
 
@@ -73,12 +108,58 @@ func TestConfigurationIsRefused(t *testing.T) {
 		{[]string{"--runtime", "podman"}, "docker or simulated"},
 		{[]string{"--assume-gpu", "-1"}, "out of range"},
 		{[]string{"--memory", "lots"}, "memory"},
+		{[]string{"--cache", "plenty"}, "cache"},
 		{[]string{"--max-tasks", "0"}, "under 1"},
+		{[]string{"--ingest-max-depth", "0"}, "out of range 1 to 1000"},
+		{[]string{"--keep-logs", "-1h"}, "for ever"},
+		{[]string{"--share", "media=relative"}, "not an absolute path"},
+		{[]string{"--share", "a/b=/mnt"}, "not the name of a shared folder"},
+		{[]string{"--url-allow", "10.0.0.0/99"}, "10.0.0.0/99"},
+		{[]string{"--url-max", "plenty"}, "url-max"},
 		{[]string{"--store-endpoint", "http://minio:9000"}, "SPILLWAY_STORE_SECRET_KEY"},
 	} {
 		_, err := parse(t, nil, c.args...)
 		if !errors.Is(err, functions.ErrInvalid) || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%v: error %v, want one that says %q", c.args, err, c.says)
+		}
+	}
+}
+
+func TestPlacesOfInputsAdd(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "c.yaml")
+	if err := os.WriteFile(file, []byte("inputs: {shares: {media: /mnt/a, nfs: /mnt/b}, url_allow: [10.0.0.0/8]}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := parse(t, nil, "--config", file, "--share", "media=/mnt/c", "--share", "x=/mnt/d", "--url-allow", "files.internal", "--url-allow", "::1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := (folderFlag{"media": "/mnt/c", "nfs": "/mnt/b", "x": "/mnt/d"}); !maps.Equal(want, cfg.Inputs.Shares) {
+		t.Errorf("shares %v, want %v", cfg.Inputs.Shares, want)
+	}
+	if want := []string{"10.0.0.0/8", "files.internal", "::1"}; !slices.Equal(cfg.Inputs.URLAllow, want) {
+		t.Errorf("allowed %v, want %v", cfg.Inputs.URLAllow, want)
+	}
+	cfg, err = parse(t, map[string]string{"SPILLWAY_INPUTS_SHARES": "media=/mnt/a,nfs=/mnt/b", "SPILLWAY_INPUTS_URL_ALLOW": "::1,10.0.0.1", "SPILLWAY_INPUTS_URL_MAX": "1GiB"})
+	if err != nil || len(cfg.Inputs.Shares) != 2 || cfg.Inputs.Shares["nfs"] != "/mnt/b" || len(cfg.Inputs.URLAllow) != 2 || cfg.Inputs.URLMax != "1GiB" {
+		t.Errorf("from the environment: %+v, %v", cfg.Inputs, err)
+	}
+}
+
+func TestCacheSize(t *testing.T) {
+	var disk unix.Statfs_t
+	dir := t.TempDir()
+	if err := unix.Statfs(dir, &disk); err != nil {
+		t.Fatal(err)
+	}
+	tenth := functions.Bytes(disk.Blocks) * functions.Bytes(disk.Bsize) / 10
+	for set, want := range map[string]functions.Bytes{"": min(10*functions.GiB, tenth), "0": 0, "3MiB": 3 * functions.MiB, "1000GiB": 1000 * functions.GiB} {
+		cfg, err := parse(t, map[string]string{"SPILLWAY_NODE_CACHE": set}, "--data", dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := cacheSize(cfg); err != nil || got != want {
+			t.Errorf("cache %q is %s, %v; want %s", set, got, err, want)
 		}
 	}
 }

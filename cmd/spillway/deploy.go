@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/spillway/spillway/functions"
@@ -14,26 +15,37 @@ import (
 // makes the buckets that it watches, and has the store report on them.
 type deployer struct {
 	*tasklog.Registry
-	store  *objects.Store
-	ingest *ingest.Ingest
-	arn    string // notification target of an external store; empty = none
+	store   *objects.Store
+	ingest  *ingest.Ingest
+	marks   *tasklog.Marks
+	targets []string // notification targets of an external store
 }
 
 // Deploy makes the spec the version in force. Buckets come first: a function
-// that is in force watches buckets that are there.
+// that is in force watches buckets that are there. A store that does not report
+// to us is no reason to refuse: ingest says so, and listing finds the objects.
 func (d *deployer) Deploy(ctx context.Context, spec functions.Spec) (functions.Function, bool, error) {
 	for _, t := range spec.Triggers {
 		if err := d.store.EnsureBucket(ctx, t.Bucket); err != nil {
 			return functions.Function{}, false, fmt.Errorf("make the watched bucket %s: %w", t.Bucket, err)
 		}
 	}
+	_, err := d.Latest(spec.Name)
+	absent := errors.Is(err, functions.ErrNotFound)
 	fn, created, err := d.Registry.Deploy(ctx, spec)
-	if err != nil || d.arn == "" || len(spec.Triggers) == 0 {
+	if err != nil || len(spec.Triggers) == 0 {
 		return fn, created, err
 	}
-	if err := d.ingest.SetNotifications(ctx, d.store, []string{d.arn}); err != nil {
-		return fn, created, functions.Unavailable("no_notifications", "%s is deployed, and the store does not accept %s as a notification target", spec.Name, d.arn).
-			WithHint("configure the target on the store; until then new objects are found by listing").WithCause(err)
+	if absent && created && fn.Version > 1 {
+		// It was deleted before: what came since then is not its.
+		if err := d.marks.Move(ctx, fn.Name, functions.Mark{From: fn.CreatedAt}); err != nil {
+			return fn, created, fmt.Errorf("%s is deployed, and its listing may begin too early: %w", fn.Name, err)
+		}
+	}
+	if len(d.targets) > 0 {
+		if err := d.ingest.SetNotifications(ctx, d.store, d.targets); err != nil {
+			d.ingest.Deployed() // it is tried again in the background
+		}
 	}
 	return fn, created, nil
 }

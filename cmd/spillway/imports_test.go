@@ -26,14 +26,20 @@ var allowed = map[string][]string{
 	"functions/objects/embedded":    {"functions", "github.com/versity/versitygw/...", "github.com/gofiber/fiber/...", "golang.org/x/sys/...", "github.com/aws/aws-sdk-go-v2/service/s3/..."},
 	"functions/objects/miniotest":   {"functions", "functions/objects"},
 	"functions/objects/objectstest": {"functions", "functions/objects", "functions/objects/embedded", "functions/objects/miniotest", "github.com/aws/aws-sdk-go-v2/..."},
+	"functions/shares":              {"functions"},
+	"functions/webfetch":            {"functions"},
 	"functions/catalog/task":        {},
 	"functions/catalog/...":         {"functions/catalog/task", "functions/catalog/media", "golang.org/x/image/...", "golang.org/x/net/...", "golang.org/x/text/..."},
 
-	"gateway":         {"functions", "gateway/content", "gateway/intake", "github.com/gorilla/mux", "github.com/prometheus/...", "github.com/felixge/httpsnoop", "golang.org/x/sync/..."},
-	"gateway/content": {"functions", "github.com/gabriel-vasile/mimetype"},
-	"gateway/intake":  {"functions", "gateway/content", "github.com/google/uuid"},
-	"gateway/seed":    {"functions", "gateway/content", "gateway/intake"},
-	"gateway/ingest":  {"functions", "gateway/content", "gateway/intake"},
+	"gateway":            {"functions", "gateway/content", "gateway/intake", "github.com/gorilla/mux", "github.com/prometheus/...", "github.com/felixge/httpsnoop", "golang.org/x/sync/..."},
+	"gateway/content":    {"functions", "github.com/gabriel-vasile/mimetype"},
+	"gateway/intake":     {"functions", "gateway/content", "github.com/google/uuid"},
+	"gateway/dashboard":  {"functions"},
+	"gateway/seed":       {"functions", "gateway/content", "gateway/intake"},
+	"gateway/ingest":     {"functions", "gateway/content", "gateway/intake", "github.com/prometheus/..."},
+	"gateway/ingest/sqs": {"functions", "github.com/aws/aws-sdk-go-v2/..."},
+
+	"gateway/retention": {"functions", "gateway/intake", "github.com/prometheus/..."},
 
 	"scheduler": {"functions", "golang.org/x/sync/..."},
 

@@ -26,7 +26,7 @@ func newLogger(w io.Writer, level string) (*slog.Logger, error) {
 
 // readyLine tells a person where everything is.
 func readyLine(w io.Writer, u urls) {
-	fmt.Fprintf(w, "spillway is ready\n  gateway  %s\n  store    %s\n", u.Gateway, u.Store)
+	fmt.Fprintf(w, "spillway is ready\n  gateway  %s\n  page     %s/upload\n  store    %s\n", u.Gateway, u.Gateway, u.Store)
 	if u.APIKey != "" {
 		fmt.Fprintf(w, "  API key  in %s\n", u.APIKey)
 	}

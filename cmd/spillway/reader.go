@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/spillway/spillway/functions"
@@ -60,18 +58,8 @@ func (r reader) catchUp(ctx context.Context) error {
 	return r.DB.WaitApplied(ctx, last)
 }
 
-// young reads the time in a UUIDv7: its first 48 bits are milliseconds since 1970.
+// young reports whether id was made within youngTask of now.
 func young(id functions.TaskID, now time.Time) bool {
-	if id.Validate() != nil {
-		return false
-	}
-	var b [6]byte
-	if _, err := hex.Decode(b[:], []byte(strings.Replace(string(id[:13]), "-", "", 1))); err != nil {
-		return false
-	}
-	var ms int64
-	for _, x := range b {
-		ms = ms<<8 | int64(x)
-	}
-	return now.Sub(time.UnixMilli(ms)).Abs() < youngTask
+	at := id.Time()
+	return !at.IsZero() && now.Sub(at).Abs() < youngTask
 }

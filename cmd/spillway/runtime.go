@@ -45,6 +45,22 @@ func capacity(cfg NodeConfig) (functions.Resources, error) {
 	return room, nil
 }
 
+// usualCache is what inputs are kept in when nothing else is set, and the disk is
+// ten times as large.
+const usualCache = 10 * functions.GiB
+
+// cacheSize is the disk that the node may take to keep inputs in.
+func cacheSize(cfg Config) (functions.Bytes, error) {
+	if cfg.Node.Cache != "" {
+		return functions.ParseBytes(cfg.Node.Cache)
+	}
+	var disk unix.Statfs_t
+	if err := unix.Statfs(cfg.Data, &disk); err != nil {
+		return 0, fmt.Errorf("read the size of the disk: %w", err)
+	}
+	return min(usualCache, functions.Bytes(disk.Blocks)*functions.Bytes(disk.Bsize)/10), nil
+}
+
 // hostChecks are what doctor looks at on this machine.
 func hostChecks(getenv func(string) string) []cli.Check {
 	return []cli.Check{{

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	goruntime "runtime"
 	"strings"
 	"syscall"
@@ -23,6 +24,10 @@ func TestMain(m *testing.M) {
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("XDG_CACHE_HOME", filepath.Join(env.WorkDir, "cache"))
+			return nil
+		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"server": scripts{t}.server,
 			"node":   scripts{t}.node,
@@ -37,6 +42,7 @@ func TestScripts(t *testing.T) {
 				ts.Setenv(args[0], addr)
 			},
 			"signals": signals,
+			"killed":  killed,
 		},
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,

@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -129,6 +131,58 @@ func signals(ts *testscript.TestScript, neg bool, args []string) {
 	if code := cmd.ProcessState.ExitCode(); strconv.Itoa(code) != args[0] || strings.Contains(rest.String(), "error") {
 		ts.Fatalf("exit code %d, want %s; it said %s%s", code, args[0], b[:n], rest)
 	}
+}
+
+// killed: killed ARGS... runs an upload and kills it, as kill -9 does, once the
+// store has at least one part and not yet the end.
+func killed(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: killed ARGS...")
+	}
+	cmd := exec.Command("spillway", args...)
+	cmd.Dir = ts.MkAbs(".")
+	cmd.Env = append(os.Environ(), "SPILLWAY_URL="+ts.Getenv("SPILLWAY_URL"), "XDG_CACHE_HOME="+ts.Getenv("XDG_CACHE_HOME"))
+	ts.Check(cmd.Start())
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	for limit := time.Now().Add(30 * time.Second); partsOf(ts) == 0; {
+		select {
+		case err := <-ended:
+			ts.Fatalf("it ended before it could be killed: %v", err)
+		case <-time.After(5 * time.Millisecond):
+		}
+		if time.Now().After(limit) {
+			_ = cmd.Process.Kill()
+			ts.Fatalf("no part in time")
+		}
+	}
+	_ = cmd.Process.Kill()
+	if err := <-ended; err == nil {
+		ts.Fatalf("it ended before it was killed")
+	}
+}
+
+// partsOf is how many parts the store has of the upload that is remembered.
+func partsOf(ts *testscript.TestScript) int {
+	files, err := filepath.Glob(filepath.Join(ts.Getenv("XDG_CACHE_HOME"), "spillway", "uploads", "*.json"))
+	ts.Check(err)
+	if len(files) != 1 {
+		return 0
+	}
+	b, err := os.ReadFile(files[0])
+	ts.Check(err)
+	var upload struct {
+		ID        string
+		Multipart struct{ Received []any }
+	}
+	if json.Unmarshal(b, &upload) != nil {
+		return 0 // it is just being written
+	}
+	resp, err := http.Get(ts.Getenv("SPILLWAY_URL") + "/v1/uploads/" + upload.ID)
+	ts.Check(err)
+	defer resp.Body.Close()
+	ts.Check(json.NewDecoder(resp.Body).Decode(&upload))
+	return len(upload.Multipart.Received)
 }
 
 // large: large MIB FILE makes a file of zeros.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,7 +9,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"time"
@@ -21,8 +21,11 @@ import (
 	"github.com/spillway/spillway/functions/taskdb"
 	"github.com/spillway/spillway/functions/tasklog"
 	"github.com/spillway/spillway/gateway"
+	"github.com/spillway/spillway/gateway/dashboard"
 	"github.com/spillway/spillway/gateway/ingest"
+	"github.com/spillway/spillway/gateway/ingest/sqs"
 	"github.com/spillway/spillway/gateway/intake"
+	"github.com/spillway/spillway/gateway/retention"
 	"github.com/spillway/spillway/gateway/seed"
 	"github.com/spillway/spillway/runtime/node"
 	"github.com/spillway/spillway/scheduler"
@@ -41,6 +44,9 @@ type server struct {
 	store     *objects.Store    // client of the object store, 1
 	scheduler *scheduler.Scheduler
 	ingest    *ingest.Ingest
+	queues    []*sqs.Queue // of object events, as many as configured
+	deployer  *deployer
+	retention *retention.Retention // sweeps while this server leads
 	gateway   *gateway.Gateway
 	node      *node.Node // nil on a server without a node
 }
@@ -50,7 +56,7 @@ type server struct {
 //	HTTP --> gateway --> door --> log --> projection --> scheduler --> node --> containers
 //	            ^         ^        ^          |   (leads: 1)            |
 //	            +-- feed -|--------|----------+                         |
-//	store events --> ingest        +------------- end of attempts ------+
+//	store events --> ingest <------+------------- end of attempts ------+
 func runServer(ctx context.Context, cfg Config, withNode bool, out, errOut io.Writer) error {
 	log, err := newLogger(errOut, cfg.LogLevel)
 	if err != nil {
@@ -102,33 +108,50 @@ func (s *server) build(ctx context.Context, withNode bool) (err error) {
 	}); err != nil {
 		return err
 	}
-	door := intake.New(intake.Config{Log: s.engine, Functions: s.functions, Tasks: s.tasks, Queue: s.scheduler, Objects: s.store})
-	s.ingest = ingest.New(ingest.Config{
-		Functions: s.functions, Objects: s.store, Door: door, Tasks: s.tasks, Log: s.engine,
-		Region: s.cfg.Store.Region, Every: s.cfg.Reconcile, Logger: s.log,
+	folders, err := openShares(s.cfg)
+	if err != nil {
+		return err
+	}
+	web, err := openWeb(s.cfg)
+	if err != nil {
+		return err
+	}
+	door := intake.New(intake.Config{
+		Log: s.engine, Functions: s.functions, Tasks: s.tasks, Queue: s.scheduler, Objects: s.store, Shares: folders, Web: web,
 	})
+	if err := s.buildIngest(ctx, door); err != nil {
+		return err
+	}
+	keep := s.cfg.Retention
+	if s.retention, err = retention.New(retention.Config{
+		Tasks: s.tasks, Log: s.engine, Objects: s.store, Every: keep.Every, Logger: s.log,
+		Keep: retention.Limits{Inputs: keep.Uploads, Outputs: keep.Results, Logs: keep.Logs, Grace: keep.Grace},
+	}); err != nil {
+		return err
+	}
 	read := reader{s.tasks, s.engine}
 	old := seed.New(seed.Config{
 		Door: door, Functions: s.functions, Tasks: read, Progress: reports{s}, Nodes: s.scheduler, Control: s.engine, Log: s.log,
 	})
-	token := s.cfg.Store.WebhookToken
-	if token == "" {
-		token = s.secrets.WebhookToken
+	page, err := dashboard.New(dashboard.Config{Store: cmp.Or(at.public, at.endpoint)})
+	if err != nil {
+		return err
 	}
 	if s.gateway, err = gateway.New(gateway.Config{
 		Door: door, Appender: s.engine, Tasks: read, Objects: s.store, Scheduler: s.scheduler, NodeLogs: s.engine,
-		Functions: &deployer{Registry: s.functions, store: s.store, ingest: s.ingest, arn: s.cfg.Store.WebhookARN},
-		Parse:     spec.Parse,
-		Keys:      [][32]byte{gateway.HashKey(s.secrets.APIKey)}, Open: s.cfg.NoAuth,
+		Functions: s.deployer, Ingest: s.ingest, Parse: spec.Parse,
+		Keys: [][32]byte{gateway.HashKey(s.secrets.APIKey)}, Open: s.cfg.NoAuth,
 		Ready:      map[string]func(context.Context) error{"engine": s.engineReady, "store": s.store.Ready, "scheduler": s.nodeReady},
 		Mounts:     []gateway.Mount{old.Routes},
-		OpenMounts: []gateway.Mount{s.hooks(token)},
+		OpenMounts: []gateway.Mount{s.hooks(), page.Routes},
+		Collectors: append(s.retention.Collectors(), s.ingest),
+		Sweep:      min(s.cfg.Reconcile, 30*time.Second),
 		Version:    version, Log: s.log,
 	}); err != nil {
 		return err
 	}
 	if withNode {
-		s.node, err = newNode(s.cfg, s.engine, s.store, s.log)
+		s.node, err = newNode(s.cfg, s.engine, s.store, localStore(s.cfg), s.log)
 	}
 	return err
 }
@@ -165,12 +188,11 @@ func (s *server) run(ctx context.Context, ln net.Listener, out io.Writer) error 
 	}
 	work.Go(func() error { return s.functions.Run(ctx) })
 	work.Go(func() error {
-		return project(ctx, s.engine, s.tasks, s.gateway.Feed.Publish, s.scheduler.Notify)
+		return project(ctx, s.engine, s.tasks, s.publishers()...)
 	})
 	work.Go(func() error { return s.engine.ServeHeartbeats(ctx, s.scheduler.Heartbeat) })
 	work.Go(func() error { return s.engine.SubscribeProgress(ctx, s.gateway.Feed.Progress) })
-	work.Go(func() error { return s.engine.Lead(ctx, s.cfg.Node.ID, s.tasks, s.scheduler.Lead) })
-	work.Go(func() error { return s.gateway.Run(ctx) })
+	work.Go(func() error { return s.engine.Lead(ctx, s.cfg.Node.ID, s.tasks, s.lead) })
 	if s.node != nil {
 		work.Go(func() error { return s.node.Run(ctx) })
 		work.Go(func() error { return s.engine.ServeNode(ctx, functions.NodeID(s.cfg.Node.ID), s.node) })
@@ -191,7 +213,10 @@ func (s *server) run(ctx context.Context, ln net.Listener, out io.Writer) error 
 		if err := s.announce(ln, out); err != nil {
 			return err
 		}
-		work.Go(func() error { return s.ingest.Run(ctx) })
+		for _, run := range s.ingestLoops() {
+			work.Go(func() error { return run(ctx) })
+		}
+		work.Go(func() error { return s.gateway.Run(ctx) })
 		return serve(ctx, ln, s.gateway, 10*time.Second, s.log)
 	})
 	err := work.Wait()
@@ -203,6 +228,18 @@ func (s *server) run(ctx context.Context, ln net.Listener, out io.Writer) error 
 		return nil // stopping is what was asked for
 	}
 	return err
+}
+
+// lead does what one server does for all, for as long as it leads.
+func (s *server) lead(ctx context.Context, epoch uint64) error {
+	work, ctx := errgroup.WithContext(ctx)
+	ctx, end := context.WithCancel(ctx)
+	work.Go(func() error {
+		defer end()
+		return s.scheduler.Lead(ctx, epoch)
+	})
+	work.Go(func() error { return s.retention.Run(ctx) })
+	return work.Wait()
 }
 
 // caughtUp waits until the projection shows all that was in the log at the
@@ -264,13 +301,6 @@ type reports struct{ s *server }
 // Progress returns the newest report on a task.
 func (r reports) Progress(id functions.TaskID) (functions.Progress, bool) {
 	return r.s.gateway.Feed.Newest(id)
-}
-
-// hooks mounts what stores call; the handlers check their callers themselves.
-func (s *server) hooks(token string) gateway.Mount {
-	return func(register func(method, path string, h http.HandlerFunc)) {
-		register(http.MethodPost, "/internal/s3-events", ingest.NewHook(s.ingest, token).ServeHTTP)
-	}
 }
 
 // urls is what the process says of itself when it is ready.

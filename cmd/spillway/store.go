@@ -10,6 +10,7 @@ import (
 
 	"github.com/spillway/spillway/functions/objects"
 	"github.com/spillway/spillway/functions/objects/embedded"
+	"github.com/spillway/spillway/runtime/node"
 )
 
 // storeAddress is where the store is and who may use it.
@@ -32,11 +33,22 @@ func openStore(a storeAddress, region string) (*objects.Store, error) {
 	})
 }
 
+// localStore gives a node in this process the embedded store's files; nil when
+// the store is elsewhere.
+func localStore(cfg Config) node.Local {
+	if cfg.Store.Endpoint != "" {
+		return nil
+	}
+	return &embedded.Local{Root: storeRoot(cfg)}
+}
+
+func storeRoot(cfg Config) string { return filepath.Join(cfg.Data, "store") }
+
 // runEmbeddedStore serves the embedded store until ctx ends. created hears of
 // every object once it is durable; ready is closed when the store listens.
 func runEmbeddedStore(ctx context.Context, cfg Config, s secrets, created func(ctx context.Context, bucket, key, etag, version string) error, ready chan<- struct{}, log *slog.Logger) error {
 	return embedded.Run(ctx, embedded.Config{
-		Root: filepath.Join(cfg.Data, "store"), Addr: cfg.Store.Listen,
+		Root: storeRoot(cfg), Addr: cfg.Store.Listen,
 		AccessKey: s.StoreAccess, SecretKey: s.StoreSecret, Region: cfg.Store.Region,
 		PublicOrigin: publicURL(cfg), Created: created, Ready: ready, Log: log,
 	})

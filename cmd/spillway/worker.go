@@ -17,7 +17,9 @@ import (
 //	log (heartbeats, orders) <--> node --> driver --> containers
 //	                               |
 //	                             store (inputs, outputs, logs)
-func newNode(cfg Config, l *tasklog.Log, st *objects.Store, log *slog.Logger) (*node.Node, error) {
+//
+// local is nil unless this process is the store.
+func newNode(cfg Config, l *tasklog.Log, st *objects.Store, local node.Local, log *slog.Logger) (*node.Node, error) {
 	driver, err := openDriver(cfg.Node)
 	if err != nil {
 		return nil, err
@@ -34,9 +36,21 @@ func newNode(cfg Config, l *tasklog.Log, st *objects.Store, log *slog.Logger) (*
 	if err != nil {
 		return nil, err
 	}
+	cache, err := cacheSize(cfg)
+	if err != nil {
+		return nil, err
+	}
+	folders, err := openShares(cfg)
+	if err != nil {
+		return nil, err
+	}
+	web, err := openWeb(cfg)
+	if err != nil {
+		return nil, err
+	}
 	return node.New(node.Config{
 		ID: functions.NodeID(cfg.Node.ID), DataDir: filepath.Join(cfg.Data, "node"), Version: version,
-		Driver: driver, Objects: st, Link: nodeLink{l}, GPUs: gpus, Capacity: room, DiskFloor: floor, Log: log,
+		Driver: driver, Objects: st, Local: local, Shares: folders, Web: web, Link: nodeLink{l}, GPUs: gpus, Capacity: room, DiskFloor: floor, Cache: cache, Log: log,
 	})
 }
 

@@ -25,6 +25,8 @@ type bench struct {
 	dir, bin string
 	enqueue  int // tasks to accept as fast as it goes
 	queued   int // tasks in the queue for memory and restart
+	objects  int // small ones to put into a watched bucket
+	rounds   int // of the steps that compare ways of a file
 }
 
 // steps in the order in which they run.
@@ -36,6 +38,9 @@ var steps = []struct {
 	{"latency", "one call at a time, simulated containers that take no time", (*bench).latency},
 	{"throughput", "many calls at once, simulated containers of 20 ms", (*bench).throughput},
 	{"backlog", "a queue that cannot start", (*bench).backlog},
+	{"staging", "an input's way to its container", (*bench).staging},
+	{"ingest", "an object's way to its task, by MinIO's webhooks", (*bench).ingest},
+	{"upload", "a file's way to its task, on MinIO", (*bench).upload},
 	{"respawn", "Docker refuses the GPU, the task goes on on the CPU", (*bench).respawn},
 }
 
@@ -43,8 +48,10 @@ func main() {
 	b := bench{}
 	flag.IntVar(&b.queued, "queued", 1_000_000, "tasks to queue for memory and restart")
 	flag.IntVar(&b.enqueue, "enqueue", 100_000, "tasks to accept with 64 clients")
+	flag.IntVar(&b.objects, "objects", 10_000, "small objects to put into a watched bucket")
+	flag.IntVar(&b.rounds, "rounds", 5, "how often each way of a file is measured")
 	flag.StringVar(&b.bin, "bin", "", "measure this binary (default: build one)")
-	only := flag.String("only", "", "run these steps, separated by commas: start, latency, throughput, backlog, respawn")
+	only := flag.String("only", "", "run these steps, separated by commas: start, latency, throughput, backlog, staging, ingest, upload, respawn")
 	docker := flag.Bool("docker", true, "measure the respawn on real Docker as well")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

@@ -38,4 +38,13 @@ func spread(what string, v []float64) {
 	fmt.Printf("  %-56s %10.2f ms p50 %10.2f p90 %10.2f p99 %10.2f max  (n=%d)\n", what, at(0.5), at(0.9), at(0.99), v[len(v)-1], len(v))
 }
 
+// median is the middle of values, which it sorts.
+func median(v []float64) float64 {
+	slices.Sort(v)
+	return v[len(v)/2]
+}
+
+// note prints a sentence that the figures under it need.
+func note(text string) { fmt.Println("  (" + text + ")") }
+
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

@@ -46,7 +46,7 @@ func startMinIO(ctx context.Context, dir string, ports *harness.Ports) (*minio, 
 	m := &minio{endpoint: "http://" + addr, token: "spillway-demo-token", cmd: exec.Command(bin, "server", "--quiet", "--address", addr, dir)}
 	m.cmd.Env = append(os.Environ(),
 		"MINIO_ROOT_USER="+minioKey, "MINIO_ROOT_PASSWORD="+minioSecret, "MINIO_BROWSER=off", "MINIO_UPDATE=off",
-		"MINIO_NOTIFY_WEBHOOK_ENABLE_FAST=on", "MINIO_NOTIFY_WEBHOOK_ENDPOINT_FAST=http://"+ports.Gateway+"/internal/s3-events",
+		"MINIO_NOTIFY_WEBHOOK_ENABLE_FAST=on", "MINIO_NOTIFY_WEBHOOK_ENDPOINT_FAST=http://"+ports.Gateway+"/internal/s3-events/fast",
 		"MINIO_NOTIFY_WEBHOOK_AUTH_TOKEN_FAST="+m.token)
 	if err := m.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start MinIO (make minio builds it): %w", err)

@@ -27,12 +27,15 @@ type Task struct {
 	Attempts        []functions.Attempt `json:"attempts"`
 	Failure         *functions.Failure  `json:"failure"`
 	Timings         map[string]float64  `json:"timings"`
+	Source          string              `json:"source"`
+	Inputs          []functions.Input   `json:"inputs"`
 	Outputs         []struct {
 		Name        string `json:"name"`
 		Size        int64  `json:"size"`
 		DownloadURL string `json:"download_url"`
 	} `json:"outputs"`
 	CreatedAt  time.Time `json:"created_at"`
+	QueuedAt   time.Time `json:"queued_at"`
 	FinishedAt time.Time `json:"finished_at"`
 }
 
@@ -64,7 +67,7 @@ func (s *Server) Call(ctx context.Context, method, path string, header map[strin
 	if key, err := os.ReadFile(s.APIKey); err == nil {
 		req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(key)))
 	}
-	resp, err := client.Do(req)
+	resp, err := s.client.Do(req)
 	if err != nil {
 		return 0, nil, nil, err
 	}
@@ -83,7 +86,7 @@ func (s *Server) Call(ctx context.Context, method, path string, header map[strin
 }
 
 // client keeps enough idle connections for loads of a few hundred callers.
-var client = &http.Client{Transport: &http.Transport{MaxIdleConns: 512, MaxIdleConnsPerHost: 512, IdleConnTimeout: 30 * time.Second}}
+var client = &http.Client{Transport: Transport(nil)}
 
 // JSON calls with a JSON body and decodes the answer into out, when out is not nil.
 func (s *Server) JSON(ctx context.Context, method, path string, in, out any) error {
@@ -161,7 +164,7 @@ func (s *Server) Upload(ctx context.Context, fn, name, contentType string, data 
 	if err := s.JSON(ctx, http.MethodPost, "/v1/uploads", ask, &session); err != nil {
 		return "", fmt.Errorf("ask for an upload: %w", err)
 	}
-	if err := PutPresigned(ctx, session.Upload, data); err != nil {
+	if err := s.Put(ctx, session.Upload, data); err != nil {
 		return "", err
 	}
 	err := s.JSON(ctx, http.MethodPost, "/v1/uploads/"+string(session.ID)+"/complete", nil, nil)
@@ -170,6 +173,15 @@ func (s *Server) Upload(ctx context.Context, fn, name, contentType string, data 
 
 // PutPresigned sends data exactly as a presigned request says.
 func PutPresigned(ctx context.Context, to functions.PresignedRequest, data []byte) error {
+	return put(ctx, client, to, data)
+}
+
+// Put is PutPresigned from where this process calls the server.
+func (s *Server) Put(ctx context.Context, to functions.PresignedRequest, data []byte) error {
+	return put(ctx, s.client, to, data)
+}
+
+func put(ctx context.Context, client *http.Client, to functions.PresignedRequest, data []byte) error {
 	var body io.Reader = bytes.NewReader(data)
 	if len(data) == 0 {
 		body = http.NoBody

@@ -10,12 +10,11 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -26,7 +25,9 @@ type Config struct {
 	Args  []string // more flags
 	Env   []string // more environment
 	Log   io.Writer
-	Ports *Ports // nil = free ones
+	Ports *Ports     // nil = free ones
+	In    *Namespace // where it runs
+	From  *Namespace // where this process calls it from
 }
 
 // Ports are fixed so that a restarted process keeps its addresses.
@@ -44,10 +45,9 @@ type URLs struct {
 // Server is a running process.
 type Server struct {
 	URLs
-	cfg   Config
-	cmd   *exec.Cmd
-	ended chan struct{}
-	err   error // of Wait; read after ended
+	cfg    Config
+	client *http.Client
+	*child
 }
 
 // FreePorts picks two free loopback addresses.
@@ -73,7 +73,10 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 		}
 		cfg.Ports = p
 	}
-	s := &Server{cfg: cfg}
+	s := &Server{cfg: cfg, client: client}
+	if cfg.From != nil {
+		s.client = &http.Client{Transport: Transport(cfg.From), Timeout: time.Minute}
+	}
 	if err := s.launch(ctx); err != nil {
 		return nil, err
 	}
@@ -89,26 +92,12 @@ func (s *Server) launch(ctx context.Context) error {
 		return err
 	}
 	args := append([]string{"up", "--data", s.cfg.Data, "--listen", s.cfg.Ports.Gateway, "--store-listen", s.cfg.Ports.Store, "--ready-file", ready}, s.cfg.Args...)
-	s.cmd = exec.Command(s.cfg.Bin, args...)
-	s.cmd.Env = append(os.Environ(), s.cfg.Env...)
-	s.cmd.Stdout, s.cmd.Stderr = s.cfg.Log, s.cfg.Log
-	// A test that dies must not leave its server behind.
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	s.ended = make(chan struct{})
-	started := make(chan error, 1)
-	go func(cmd *exec.Cmd, ended chan struct{}) {
-		// The kernel sends the signal when the thread that started the child
-		// ends: this thread stays with the child.
-		runtime.LockOSThread()
-		defer close(ended)
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			s.err = cmd.Wait()
-		}
-	}(s.cmd, s.ended)
-	if err := <-started; err != nil {
-		return fmt.Errorf("start %s: %w", s.cfg.Bin, err)
+	cmd := exec.Command(s.cfg.Bin, args...)
+	cmd.Env = append(os.Environ(), s.cfg.Env...)
+	cmd.Stdout, cmd.Stderr = s.cfg.Log, s.cfg.Log
+	var err error
+	if s.child, err = startChild(cmd, s.cfg.In); err != nil {
+		return err
 	}
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
@@ -134,22 +123,10 @@ func (s *Server) launch(ctx context.Context) error {
 func (s *Server) Pid() int { return s.cmd.Process.Pid }
 
 // Kill is kill -9. It returns when the process is gone.
-func (s *Server) Kill() {
-	_ = s.cmd.Process.Kill()
-	<-s.ended
-}
+func (s *Server) Kill() { s.kill() }
 
 // Stop is SIGTERM; it returns the process's own end.
-func (s *Server) Stop(grace time.Duration) error {
-	_ = s.cmd.Process.Signal(syscall.SIGTERM)
-	select {
-	case <-s.ended:
-		return s.err
-	case <-time.After(grace):
-		s.Kill()
-		return fmt.Errorf("spillway up did not stop within %s", grace)
-	}
-}
+func (s *Server) Stop(grace time.Duration) error { return s.stop(grace) }
 
 // Restart launches the process again on the same data and ports, after Kill or Stop.
 func (s *Server) Restart(ctx context.Context) error { return s.launch(ctx) }

@@ -100,11 +100,11 @@ func (s *Store) List(ctx context.Context, bucket, prefix, startAfter string) ite
 // clock to the second, with all its versions where the bucket keeps them. Delete
 // markers are left out. An object from before the bucket had versions has the
 // version "null".
-func (s *Store) ListSince(ctx context.Context, bucket, prefix string, since time.Time) iter.Seq2[functions.ObjectRef, error] {
-	return func(yield func(functions.ObjectRef, error) bool) {
+func (s *Store) ListSince(ctx context.Context, bucket, prefix string, since time.Time) iter.Seq2[functions.Listed, error] {
+	return func(yield func(functions.Listed, error) bool) {
 		versions, err := s.Versioned(ctx, bucket)
 		if err != nil {
-			yield(functions.ObjectRef{}, err)
+			yield(functions.Listed{}, err)
 			return
 		}
 		opts := minio.ListObjectsOptions{Prefix: prefix, Recursive: true, WithVersions: versions}
@@ -112,7 +112,7 @@ func (s *Store) ListSince(ctx context.Context, bucket, prefix string, since time
 			if err == nil && info.LastModified.Before(since.Truncate(time.Second)) {
 				continue
 			}
-			if !yield(refOf(bucket, info), err) {
+			if !yield(functions.Listed{ObjectRef: refOf(bucket, info), Modified: info.LastModified}, err) {
 				return
 			}
 		}
@@ -122,7 +122,7 @@ func (s *Store) ListSince(ctx context.Context, bucket, prefix string, since time
 // infos leaves delete markers out and ends after the first error.
 func (s *Store) infos(ctx context.Context, bucket string, opts minio.ListObjectsOptions) iter.Seq2[minio.ObjectInfo, error] {
 	return func(yield func(minio.ObjectInfo, error) bool) {
-		if err := checkBucket(bucket); err != nil {
+		if err := functions.BucketName(bucket); err != nil {
 			yield(minio.ObjectInfo{}, err)
 			return
 		}

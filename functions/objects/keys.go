@@ -1,7 +1,6 @@
 package objects
 
 import (
-	"regexp"
 	"strings"
 	"unicode/utf8"
 
@@ -11,19 +10,9 @@ import (
 // maxKey is the longest key of S3, in bytes.
 const maxKey = 1024
 
-var bucketPattern = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`)
-
-func checkBucket(bucket string) error {
-	if !bucketPattern.MatchString(bucket) || strings.Contains(bucket, "..") {
-		return functions.Invalid("bad_bucket", "%.80q cannot name a bucket", bucket).
-			WithHint("use 3 to 63 lower-case letters, digits, '-' or '.'")
-	}
-	return nil
-}
-
 // checkRead accepts every key that S3 allows: others write to buckets too.
 func checkRead(bucket, key string) error {
-	if err := checkBucket(bucket); err != nil {
+	if err := functions.BucketName(bucket); err != nil {
 		return err
 	}
 	if key == "" || len(key) > maxKey || !utf8.ValidString(key) || strings.ContainsRune(key, 0) {

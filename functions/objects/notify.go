@@ -23,7 +23,7 @@ const ours = "spillway-"
 // the store does not know is ErrInvalid, with what its operator must set; a store
 // without notifications answers ErrUnavailable.
 func (s *Store) SetNotifications(ctx context.Context, bucket string, targets []string, triggers []functions.Trigger) error {
-	if err := checkBucket(bucket); err != nil {
+	if err := functions.BucketName(bucket); err != nil {
 		return err
 	}
 	for _, target := range targets {

@@ -127,7 +127,7 @@ func (s *Store) Ready(ctx context.Context) error {
 
 // EnsureBucket makes the bucket unless it is there.
 func (s *Store) EnsureBucket(ctx context.Context, bucket string) error {
-	if err := checkBucket(bucket); err != nil {
+	if err := functions.BucketName(bucket); err != nil {
 		return err
 	}
 	there, err := s.core.BucketExists(ctx, bucket)

@@ -86,7 +86,7 @@ func TestParseNamesLineAndKey(t *testing.T) {
 	}{
 		{"unknown key", head + "devise: gpu\n", "line 3", "devise", "not a key"},
 		{"unknown key below", head + "limits:\n  memory: 1GiB\n  ram: 1GiB\n", "line 5", "limits.ram", "not a key"},
-		{"unknown key in a list", head + "triggers:\n- bucket: b\n- bucket: c\n  sufix: x\n", "line 6", "triggers[1].sufix", "not a key"},
+		{"unknown key in a list", head + "triggers:\n- bucket: inbox\n- bucket: c\n  sufix: x\n", "line 6", "triggers[1].sufix", "not a key"},
 		{"twice", head + "timeout: 1s\nname: g\n", "line 4", "name", "twice"},
 		{"variable twice", head + "env:\n  A: 1\n  A: 2\n", "line 5", "env.A", "twice"},
 		{"text for a number", head + "concurrency: many\n", "line 3", "concurrency", "whole number"},
@@ -117,8 +117,8 @@ func TestParseNamesLineAndKey(t *testing.T) {
 		{"reserved variable", head + "env:\n  TASK_ID: x\n", "line 3", "env", "TASK_ID"},
 		{"reserved variable on the CPU", head + "cpu_profile:\n  env: {CUDA_VISIBLE_DEVICES: '0'}\n", "line 4", "cpu_profile.env", "CUDA_VISIBLE_DEVICES"},
 		{"bad class", head + "handles:\n- audio\n- web\n", "line 5", "handles[1]", "web"},
-		{"trigger without bucket", head + "triggers:\n- bucket: b\n- prefix: x\n", "line 5", "triggers[1].bucket", "missing"},
-		{"bad content type", head + "triggers:\n- bucket: b\n  content_types: [audio]\n", "line 5", "triggers[0].content_types", "type/subtype"},
+		{"trigger without bucket", head + "triggers:\n- bucket: inbox\n- prefix: x\n", "line 5", "triggers[1].bucket", "missing"},
+		{"bad content type", head + "triggers:\n- bucket: inbox\n  content_types: [audio]\n", "line 5", "triggers[0].content_types", "type/subtype"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := Parse([]byte(c.text))

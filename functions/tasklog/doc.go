@@ -1,7 +1,7 @@
 // Package tasklog is the one ordered log that holds everything that happens to
-// tasks, and the channels beside it: function registry, leader election,
-// heartbeats, orders to nodes, live logs. It runs on NATS JetStream, embedded
-// or outside, and is the only package that knows so.
+// tasks, and the channels beside it: function registry, marks of listings,
+// leader election, heartbeats, orders to nodes, live logs. It runs on NATS
+// JetStream, embedded or outside, and is the only package that knows so.
 //
 // An event's life: Submit packs it with whatever else waits into one message
 // (submit.go), publishes it with a message id until the log acknowledges it

@@ -14,6 +14,7 @@ const (
 	streamName     = "TASKLOG"
 	streamSubjects = "tl.>" // tl.sub.<fn> tl.sub tl.asg tl.rel tl.fin tl.ctl tl.ldr tl.mix
 	functionBucket = "FUNCS"
+	markBucket     = "MARKS"
 	leaseBucket    = "LEASE"
 	leaseKey       = "scheduler"
 )
@@ -87,6 +88,10 @@ func logConfig(replicas int, maxAge time.Duration, maxBytes int64) jetstream.Str
 
 func functionsConfig(replicas int) jetstream.KeyValueConfig {
 	return jetstream.KeyValueConfig{Bucket: functionBucket, Storage: jetstream.FileStorage, History: 1, Replicas: replicas}
+}
+
+func marksConfig(replicas int) jetstream.KeyValueConfig {
+	return jetstream.KeyValueConfig{Bucket: markBucket, Storage: jetstream.FileStorage, History: 1, Replicas: replicas}
 }
 
 // leaseConfig keeps the lease in memory, so that a restart of a single server

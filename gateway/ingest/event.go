@@ -1,11 +1,13 @@
 package ingest
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/url"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spillway/spillway/functions"
 )
@@ -87,33 +89,47 @@ type record struct {
 	} `json:"s3"`
 }
 
-// decode reads the new objects that a message reports. A message about anything
-// else has none.
+// decode reads the new objects that a message reports, each once. A message about
+// anything else has none, and so has an empty one.
 func decode(body []byte) ([]Hint, error) {
+	if len(bytes.TrimSpace(body)) == 0 {
+		return nil, nil
+	}
 	var m message
 	if err := json.Unmarshal(body, &m); err != nil {
-		return nil, fmt.Errorf("read event: %w", err)
+		return nil, notUnderstood(err)
 	}
 	if len(m.Records) == 0 && m.Message != "" {
 		inner := m.Message
 		m = message{}
 		if err := json.Unmarshal([]byte(inner), &m); err != nil {
-			return nil, fmt.Errorf("read event inside a notification: %w", err)
+			return nil, notUnderstood(err)
 		}
 	}
 	var hints []Hint
-	if m.DetailType == "Object Created" && m.Detail.Bucket.Name != "" && m.Detail.Object.Key != "" {
-		hints = append(hints, Hint{m.Detail.Bucket.Name, m.Detail.Object.Key, m.Detail.Object.VersionID}) // not encoded here
+	seen := make(map[Hint]bool)
+	add := func(bucket, key, version string) {
+		h := Hint{Bucket: bucket, Key: key, VersionID: version}
+		if bucket != "" && key != "" && utf8.ValidString(key) && !seen[h] { // every key is UTF-8: another names no object
+			seen[h] = true
+			hints = append(hints, h)
+		}
+	}
+	if m.DetailType == "Object Created" {
+		add(m.Detail.Bucket.Name, m.Detail.Object.Key, m.Detail.Object.VersionID) // not encoded here
 	}
 	for _, r := range m.Records {
 		if !strings.HasPrefix(strings.TrimPrefix(r.EventName, "s3:"), "ObjectCreated:") {
 			continue
 		}
 		key, err := url.QueryUnescape(r.S3.Object.Key)
-		if err != nil || key == "" || r.S3.Bucket.Name == "" {
-			continue
+		if err == nil {
+			add(r.S3.Bucket.Name, key, r.S3.Object.VersionID)
 		}
-		hints = append(hints, Hint{r.S3.Bucket.Name, key, r.S3.Object.VersionID})
 	}
 	return hints, nil
+}
+
+func notUnderstood(err error) error {
+	return functions.Invalid("bad_event", "the event is not one that MinIO or AWS sends").WithCause(err)
 }

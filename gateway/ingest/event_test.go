@@ -10,21 +10,22 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/spillway/spillway/functions"
 )
 
 func TestEventsAsTheirSendersWriteThem(t *testing.T) {
 	want := map[string][]Hint{
-		"minio-put.json":               {{"uploads", "in/a b+c%20d&e=f/u.bin", "2133fdb6-613b-402a-8bd9-bc7e145d76a5"}},
-		"minio-multipart.json":         {{"uploads", "big.mp4", ""}},
-		"minio-copy.json":              {{"uploads", "copy/码.txt", ""}},
-		"minio-post.json":              {{"uploads", "form.png", ""}},
+		"minio-put.json":               {{"uploads", "in/a b+c%20d&e=f/u.bin", "2133fdb6-613b-402a-8bd9-bc7e145d76a5", ""}},
+		"minio-multipart.json":         {{"uploads", "big.mp4", "", ""}},
+		"minio-copy.json":              {{"uploads", "copy/码.txt", "", ""}},
+		"minio-post.json":              {{"uploads", "form.png", "", ""}},
 		"minio-delete-marker.json":     nil,
-		"aws-2.1.json":                 {{"my-inbox", "in/my file(a).png", "096fKKXTRTtl3on89fVO.nfljtsv6qko"}},
-		"aws-2.6-two-records.json":     {{"my-inbox", "a", ""}, {"my-inbox", "c+d", ""}},
-		"aws-sns.json":                 {{"my-inbox", "in/my file(a).png", "096fKKXTRTtl3on89fVO.nfljtsv6qko"}},
-		"aws-eventbridge.json":         {{"my-inbox", "raw/a b+c%20d", "IYV3p45BT0ac8hjHg1houSdS1a.Mro8e"}},
+		"aws-2.1.json":                 {{"my-inbox", "in/my file(a).png", "096fKKXTRTtl3on89fVO.nfljtsv6qko", ""}},
+		"aws-2.6-two-records.json":     {{"my-inbox", "a", "", ""}, {"my-inbox", "c+d", "", ""}},
+		"aws-sns.json":                 {{"my-inbox", "in/my file(a).png", "096fKKXTRTtl3on89fVO.nfljtsv6qko", ""}},
+		"aws-eventbridge.json":         {{"my-inbox", "raw/a b+c%20d", "IYV3p45BT0ac8hjHg1houSdS1a.Mro8e", ""}},
 		"aws-eventbridge-deleted.json": nil,
 		"aws-test.json":                nil,
 	}
@@ -69,9 +70,13 @@ func TestHookAnswersWhatMakesTheSenderDoTheRightThing(t *testing.T) {
 		{"queue full", "s", "Bearer s", string(event), functions.NewError(functions.ErrThrottled, "x", "x"), 200, 1},
 	} {
 		in, _, _ := build(nil)
-		h := NewHook(in, c.token)
+		h := NewHook(in, WebhookFast, c.token)
 		offered := 0
-		h.offer = func(context.Context, Hint) error { offered++; return c.err }
+		h.take = func(_ context.Context, body []byte) error {
+			hints, err := decode(body)
+			offered += len(hints)
+			return errors.Join(c.err, err)
+		}
 		r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(c.body))
 		if c.auth != "" {
 			r.Header.Set("Authorization", c.auth)
@@ -102,7 +107,7 @@ func FuzzDecode(f *testing.F) {
 			t.Errorf("both hints and an error: %v", err)
 		}
 		for _, h := range hints {
-			if h.Bucket == "" || h.Key == "" {
+			if h.Bucket == "" || h.Key == "" || !utf8.ValidString(h.Key) {
 				t.Errorf("hint %+v names no object", h)
 			}
 		}

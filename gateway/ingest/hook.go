@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -13,6 +14,31 @@ import (
 	"github.com/spillway/spillway/functions"
 )
 
+// Message offers the objects that a message of MinIO or AWS reports, bare or
+// wrapped by SNS or EventBridge. All are tried; an error of one that may work
+// later goes before one that would fail again. A message that nobody could
+// understand is ErrInvalid.
+func (in *Ingest) Message(ctx context.Context, from Source, body []byte) error {
+	hints, err := decode(body)
+	if err != nil {
+		in.figures.failed(from, err)
+		return err
+	}
+	var last, later error
+	for _, h := range hints {
+		h.Source = from
+		if err := in.Offer(ctx, h); permanent(err) {
+			last = err
+		} else if err != nil {
+			later = err
+		}
+	}
+	return cmp.Or(later, last)
+}
+
+// Trouble records what keeps a source from being heard at all.
+func (in *Ingest) Trouble(from Source, err error) { in.figures.failed(from, err) }
+
 // maxEvent is the largest event that Hook reads; MinIO's are about 1 KiB.
 const maxEvent = 1 << 20
 
@@ -21,16 +47,17 @@ const maxEvent = 1 << 20
 // again after any but 2xx: so everything that a second try cannot help is
 // answered with 200, and only what may work later with 503.
 type Hook struct {
-	offer  func(context.Context, Hint) error
+	take   func(context.Context, []byte) error
 	bearer [sha256.Size]byte // of the header that MinIO sends
 	log    *slog.Logger
 }
 
-// NewHook returns the receiver. token is the target's auth_token; without one
-// every event is refused. MinIO sends one of two words, such as "Basic abc", as
-// it stands, and puts Bearer before any other.
-func NewHook(in *Ingest, token string) *Hook {
-	h := &Hook{offer: in.Offer, log: in.Logger}
+// NewHook returns the receiver for one target, which from names in figures.
+// token is the target's auth_token; without one every event is refused. MinIO
+// sends one of two words, such as "Basic abc", as it stands, and puts Bearer
+// before any other.
+func NewHook(in *Ingest, from Source, token string) *Hook {
+	h := &Hook{log: in.Logger, take: func(ctx context.Context, body []byte) error { return in.Message(ctx, from, body) }}
 	switch len(strings.Fields(token)) {
 	case 0:
 	case 2:
@@ -53,28 +80,18 @@ func (h *Hook) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusServiceUnavailable) // the connection broke; it will be sent again
 		return
 	}
-	hints, err := decode(body)
-	if err != nil {
-		h.log.Warn("object event not understood", "err", err)
-		return
-	}
-	for _, hint := range hints {
-		if err := h.offer(r.Context(), hint); err != nil {
-			h.log.Warn("object not taken in", "bucket", hint.Bucket, "key", hint.Key, "err", err)
-			if !lasting(err) {
-				w.WriteHeader(http.StatusServiceUnavailable)
-				return
-			}
+	if err := h.take(r.Context(), body); err != nil {
+		h.log.Warn("object event not taken in", "err", err)
+		if !lasting(err) {
+			w.WriteHeader(http.StatusServiceUnavailable)
 		}
 	}
 }
 
-// lasting reports whether the same event would fail again. A full queue counts
-// too: listing comes back to the object, and MinIO's queue does not stand still.
-func lasting(err error) bool {
+// permanent reports whether the same would fail again, for ever.
+func permanent(err error) bool {
 	for _, class := range []error{
-		functions.ErrInvalid, functions.ErrNotFound, functions.ErrConflict,
-		functions.ErrTooLarge, functions.ErrForbidden, functions.ErrThrottled,
+		functions.ErrInvalid, functions.ErrNotFound, functions.ErrConflict, functions.ErrTooLarge, functions.ErrForbidden,
 	} {
 		if errors.Is(err, class) {
 			return true
@@ -82,3 +99,7 @@ func lasting(err error) bool {
 	}
 	return false
 }
+
+// lasting reports whether a sender need not repeat itself. A full queue counts
+// too: listing comes back to the object, and MinIO's queue does not stand still.
+func lasting(err error) bool { return permanent(err) || errors.Is(err, functions.ErrThrottled) }

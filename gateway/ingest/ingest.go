@@ -15,20 +15,21 @@ import (
 // Functions is the registry.
 type Functions interface {
 	List() []functions.Function
-	Version(name functions.Name, version int) (functions.Function, error)
+	Versions(name functions.Name) []functions.Function // oldest first
 }
 
 // Objects is the store.
 type Objects interface {
 	Stat(ctx context.Context, bucket, key, version string) (functions.ObjectRef, error)
 	GetRange(ctx context.Context, ref functions.ObjectRef, off, length int64) (io.ReadCloser, error)
-	List(ctx context.Context, bucket, prefix, startAfter string) iter.Seq2[functions.ObjectRef, error]
-	ListSince(ctx context.Context, bucket, prefix string, since time.Time) iter.Seq2[functions.ObjectRef, error]
+	ListSince(ctx context.Context, bucket, prefix string, since time.Time) iter.Seq2[functions.Listed, error]
 }
 
 // Door accepts tasks; a key that it knows returns the task that it started.
+// Arrived starts one whose awaited file is there.
 type Door interface {
 	Accept(ctx context.Context, call intake.Call) (intake.Ticket, error)
+	Arrived(ctx context.Context, t functions.Task, by string) (functions.Task, error)
 }
 
 // Tasks is what is known of tasks. It may lag behind the log.
@@ -37,9 +38,10 @@ type Tasks interface {
 	ByKey(ctx context.Context, fn functions.Name, key string) (functions.TaskID, bool, error)
 }
 
-// Log takes the event that an awaited upload is there.
-type Log interface {
-	Append(ctx context.Context, msgID string, events ...functions.Event) (seq uint64, err error)
+// Marks keep how far the listings have come, durably and for all servers.
+type Marks interface {
+	Mark(ctx context.Context, fn functions.Name) (functions.Mark, error) // zero when it has none
+	Move(ctx context.Context, fn functions.Name, mark functions.Mark) error
 }
 
 // Config is what an Ingest works with.
@@ -48,37 +50,58 @@ type Config struct {
 	Objects   Objects
 	Door      Door
 	Tasks     Tasks
-	Log       Log
+	Marks     Marks
 
 	Uploads string // bucket of awaited uploads; empty = "uploads"
-	Results string // bucket whose objects never start anything; empty = "results"
+	Results string // bucket of outputs; empty = "results"
 	Region  string // named in events; empty = us-east-1
 
-	Every  time.Duration // between listings; 0 = one minute
-	Window time.Duration // how old an object may be to be found by listing; 0 = one day; under the log's memory
-
-	// Recovered is told how many starts a listing had to make up for, because
-	// every hint was lost; nil = nobody is told.
-	Recovered func(n int)
+	Every    time.Duration // between listings, which take at most a tenth of the time; 0 = one minute
+	Overlap  time.Duration // of listings: what clocks may differ by, and how late an object may show; 0 = 10 minutes
+	MaxDepth int           // tasks in line, each started by the output of the one before; 0 = 8
 
 	Now    func() time.Time // nil = time.Now
 	Logger *slog.Logger     // nil = silent
 }
+
+// Source is how a hint came.
+type Source string
+
+const (
+	Outbox         Source = "outbox" // of the embedded store
+	Webhook        Source = "webhook"
+	WebhookFast    Source = "webhook:fast"
+	WebhookDurable Source = "webhook:durable"
+	SQS            Source = "sqs"
+	Outputs        Source = "outputs"  // of tasks that succeeded
+	Complete       Source = "complete" // the uploading client's own word
+	Listing        Source = "listing"
+	Filling        Source = "backfill"
+)
 
 // Hint says that an object may be new.
 type Hint struct {
 	Bucket    string
 	Key       string
 	VersionID string // empty = the newest
+	Source    Source // empty = webhook
 }
 
 // Ingest makes tasks of objects. It is safe for use from many goroutines.
 type Ingest struct {
 	Config
 
+	figures *figures
+	ended   chan functions.TaskID // succeeded with outputs; Run offers them
+	wake    chan struct{}         // for Subscribe: functions have changed
+
 	mu      sync.Mutex          // guards refused
-	refused map[string]struct{} // identity and function version that do not match by content type
+	refused map[string]struct{} // identity and function version that can never start
 }
+
+// manyEnded is how many succeeded tasks may wait for their outputs to be
+// offered. Listing finds those of the others.
+const manyEnded = 4096
 
 // New returns an Ingest. It starts nothing.
 func New(c Config) *Ingest {
@@ -94,22 +117,28 @@ func New(c Config) *Ingest {
 	if c.Every == 0 {
 		c.Every = time.Minute
 	}
-	if c.Window == 0 {
-		c.Window = 24 * time.Hour
+	if c.Overlap == 0 {
+		c.Overlap = 10 * time.Minute
+	}
+	if c.MaxDepth == 0 {
+		c.MaxDepth = 8
 	}
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	if c.Recovered == nil {
-		c.Recovered = func(int) {}
-	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Ingest{Config: c, refused: make(map[string]struct{})}
+	return &Ingest{
+		Config:  c,
+		figures: newFigures(c.Now),
+		ended:   make(chan functions.TaskID, manyEnded),
+		wake:    make(chan struct{}, 1),
+		refused: make(map[string]struct{}),
+	}
 }
 
 // Created is Offer in the shape in which the embedded store reports.
 func (in *Ingest) Created(ctx context.Context, bucket, key, _, versionID string) error {
-	return in.Offer(ctx, Hint{Bucket: bucket, Key: key, VersionID: versionID})
+	return in.Offer(ctx, Hint{Bucket: bucket, Key: key, VersionID: versionID, Source: Outbox})
 }

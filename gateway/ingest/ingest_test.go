@@ -39,6 +39,7 @@ type engine struct {
 	keys  map[string]functions.TaskID
 	void  int
 	down  bool
+	full  bool // as many tasks wait as any function allows
 	blind bool // ByKey of ingest sees nothing, as a projection that lags
 }
 
@@ -99,7 +100,15 @@ func (e *engine) ByKey(_ context.Context, fn functions.Name, key string) (functi
 }
 
 func (e *engine) WaitApplied(context.Context, uint64) error { return nil }
-func (e *engine) QueueLength(functions.Name) int            { return 0 }
+
+func (e *engine) QueueLength(functions.Name) int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.full {
+		return 1 << 30
+	}
+	return 0
+}
 
 func (e *engine) all() []functions.Task {
 	e.mu.Lock()
@@ -179,29 +188,25 @@ func (s *shelf) GetRange(_ context.Context, ref functions.ObjectRef, off, length
 	return io.NopCloser(bytes.NewReader(o.data[off:min(off+length, int64(len(o.data)))])), nil
 }
 
-func (s *shelf) List(ctx context.Context, bucket, prefix, after string) iter.Seq2[functions.ObjectRef, error] {
-	return func(yield func(functions.ObjectRef, error) bool) {
-		for ref, err := range s.ListSince(ctx, bucket, prefix, time.Time{}) {
-			if (err != nil || ref.Key > after) && !yield(ref, err) {
-				return
-			}
-		}
-	}
+func (s *shelf) Put(context.Context, string, string, io.Reader, int64, string) (functions.ObjectRef, error) {
+	return functions.ObjectRef{}, errors.New("nothing is put here")
 }
 
-func (s *shelf) ListSince(_ context.Context, bucket, prefix string, since time.Time) iter.Seq2[functions.ObjectRef, error] {
-	return func(yield func(functions.ObjectRef, error) bool) {
+func (s *shelf) Delete(context.Context, functions.ObjectRef) error { return nil }
+
+func (s *shelf) ListSince(_ context.Context, bucket, prefix string, since time.Time) iter.Seq2[functions.Listed, error] {
+	return func(yield func(functions.Listed, error) bool) {
 		s.mu.Lock()
 		all, err := slices.Clone(s.objects), s.err
 		s.lists++
 		s.mu.Unlock()
 		if err != nil {
-			yield(functions.ObjectRef{}, err)
+			yield(functions.Listed{}, err)
 			return
 		}
 		for _, o := range all {
 			o.ref.ContentType = "" // a listing does not say
-			if o.ref.Bucket == bucket && strings.HasPrefix(o.ref.Key, prefix) && !o.at.Before(since) && !yield(o.ref, nil) {
+			if o.ref.Bucket == bucket && strings.HasPrefix(o.ref.Key, prefix) && !o.at.Before(since) && !yield(functions.Listed{ObjectRef: o.ref, Modified: o.at}, nil) {
 				return
 			}
 		}
@@ -226,6 +231,37 @@ func (r registry) Version(name functions.Name, _ int) (functions.Function, error
 	return r.Latest(name)
 }
 
+func (r registry) Versions(name functions.Name) (all []functions.Function) {
+	for _, f := range r {
+		if f.Name == name {
+			all = append(all, f)
+		}
+	}
+	return all
+}
+
+// ledger keeps marks in memory.
+type ledger struct {
+	mu    sync.Mutex // guards marks
+	marks map[functions.Name]functions.Mark
+}
+
+func (l *ledger) Mark(_ context.Context, fn functions.Name) (functions.Mark, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.marks[fn], nil
+}
+
+func (l *ledger) Move(_ context.Context, fn functions.Name, m functions.Mark) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.marks == nil {
+		l.marks = map[functions.Name]functions.Mark{}
+	}
+	l.marks[fn] = l.marks[fn].Merge(m)
+	return nil
+}
+
 var born = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
 func fn(name string, triggers ...functions.Trigger) functions.Function {
@@ -236,8 +272,8 @@ func fn(name string, triggers ...functions.Trigger) functions.Function {
 func build(fns registry) (*Ingest, *engine, *shelf) {
 	e, s := newEngine(), &shelf{}
 	now := func() time.Time { return born.Add(time.Hour) }
-	door := intake.New(intake.Config{Log: e, Functions: fns, Tasks: e, Queue: e, Now: now})
-	return New(Config{Functions: fns, Objects: s, Door: door, Tasks: lagging{e}, Log: e, Now: now}), e, s
+	door := intake.New(intake.Config{Log: e, Functions: fns, Tasks: e, Queue: e, Objects: s, Now: now})
+	return New(Config{Functions: fns, Objects: s, Door: door, Tasks: lagging{e}, Marks: &ledger{}, Now: now}), e, s
 }
 
 const wav = "RIFF\x24\x00\x00\x00WAVEfmt \x10\x00\x00\x00\x01\x00\x01\x00"
@@ -364,13 +400,7 @@ func TestListingLeavesOldObjectsAlone(t *testing.T) {
 	if n, err := in.Reconcile(t.Context()); n != 1 || err != nil {
 		t.Errorf("started %d, %v, want 1", n, err)
 	}
-	in.Window = 30 * time.Minute
-	s.put("inbox", "a/out of the window", "3", "", born.Add(29*time.Minute))
-	s.put("inbox", "a/in the window", "4", "", born.Add(31*time.Minute))
-	if n, err := in.Reconcile(t.Context()); n != 1 || err != nil {
-		t.Errorf("started %d, %v, want 1", n, err)
-	}
-	if got := e.all(); len(got) != 2 {
+	if got := e.all(); len(got) != 1 {
 		t.Errorf("started %+v", got)
 	}
 }
@@ -378,9 +408,9 @@ func TestListingLeavesOldObjectsAlone(t *testing.T) {
 func TestMergeKeepsWhatCoversTheRest(t *testing.T) {
 	later := born.Add(time.Hour)
 	got := merge([]place{
-		{"a", "x/", born}, {"a", "x/y/", later}, {"a", "x/", born}, {"a", "", later}, {"b", "x/", born}, {"a", "x/z/", born.Add(-1)},
+		{"a", "x/", later}, {"a", "x/y/", born}, {"a", "x/", later}, {"b", "x/", born}, {"a", "xyz", later}, {"b", "y/", born},
 	})
-	want := []place{{"a", "x/", born}, {"a", "", later}, {"b", "x/", born}, {"a", "x/z/", born.Add(-1)}}
+	want := []place{{"a", "x/", born}, {"b", "x/", born}, {"b", "y/", born}, {"a", "xyz", later}}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
@@ -392,7 +422,8 @@ func TestAnAwaitedUploadStartsItsTaskOnce(t *testing.T) {
 	keys := []string{"in/" + string(id) + "/a.wav", "in/" + string(id) + "/b.txt"}
 	task := functions.Task{ID: id, Function: "f", State: functions.AwaitingUpload, Route: functions.Route{Policy: functions.Auto}}
 	for _, key := range keys {
-		task.Inputs = append(task.Inputs, functions.Input{Name: key[len(key)-5:], ObjectRef: functions.ObjectRef{Bucket: "uploads", Key: key, SHA256: "abc"}})
+		task.Inputs = append(task.Inputs, functions.Input{Name: key[len(key)-5:], ObjectRef: functions.ObjectRef{
+			Bucket: "uploads", Key: key, Size: functions.UnknownSize, SHA256: "abc"}})
 	}
 	if _, err := e.Submit(t.Context(), functions.Event{Kind: functions.Submit, Task: id, Sub: &task}); err != nil {
 		t.Fatal(err)
@@ -413,10 +444,11 @@ func TestAnAwaitedUploadStartsItsTaskOnce(t *testing.T) {
 		t.Errorf("with one of two files it is %s", got.State)
 	}
 	task.Inputs[1].Size = 5
-	s.put("uploads", keys[1], "hello", "text/plain", born)
-	if n, err := in.Reconcile(t.Context()); n != 0 || err != nil { // listing finds it too
-		t.Fatal(n, err)
+	s.put("uploads", keys[1], "hell", "text/plain", born)
+	if got := offer(keys[1]); got.State != functions.AwaitingUpload {
+		t.Errorf("with a file of another size it is %s", got.State)
 	}
+	s.put("uploads", keys[1], "hello", "text/plain", born)
 	got := offer(keys[1])
 	if got.State != functions.Queued || got.Route.Class != functions.Audio || got.Route.Device != functions.GPU {
 		t.Errorf("it is %s with route %+v", got.State, got.Route)
@@ -432,56 +464,18 @@ func TestAnAwaitedUploadStartsItsTaskOnce(t *testing.T) {
 	}
 }
 
-// locked refuses to show one object.
-type locked struct {
-	*shelf
-	key string
-}
-
-func (l locked) Stat(ctx context.Context, bucket, key, version string) (functions.ObjectRef, error) {
-	if key == l.key {
-		return functions.ObjectRef{}, functions.NewError(functions.ErrForbidden, "store_forbidden", "the store refuses")
-	}
-	return l.shelf.Stat(ctx, bucket, key, version)
-}
-
-func TestAnUploadThatCannotBeReadHoldsUpNoOther(t *testing.T) {
-	in, e, s := build(registry{fn("f")})
-	var keys []string
-	for n := range 2 {
-		id := functions.TaskID(fmt.Sprintf("019b7c7a-3f00-7000-8000-00000000000%d", n)) // made at born
-		keys = append(keys, "in/"+string(id)+"/a")
-		task := functions.Task{ID: id, Function: "f", Key: string(id), State: functions.AwaitingUpload, Inputs: []functions.Input{{
-			Name: "a", ObjectRef: functions.ObjectRef{Bucket: "uploads", Key: keys[n]},
-		}}}
-		if _, err := e.Submit(t.Context(), functions.Event{Kind: functions.Submit, Task: id, Sub: &task}); err != nil {
-			t.Fatal(err)
-		}
-		s.put("uploads", keys[n], "hello", "text/plain", born)
-	}
-	in.Objects = locked{s, keys[0]}
-	if _, err := in.Reconcile(t.Context()); !errors.Is(err, functions.ErrForbidden) {
-		t.Errorf("Reconcile = %v, and one upload cannot be read", err)
-	}
-	if all := e.all(); all[0].State != functions.AwaitingUpload || all[1].State != functions.Queued {
-		t.Errorf("the tasks are %s and %s", all[0].State, all[1].State)
-	}
-}
-
 func TestRunListsAtStartAndAtEveryInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		in, _, s := build(registry{fn("f", functions.Trigger{Bucket: "inbox"})})
-		recovered := 0
-		in.Recovered = func(n int) { recovered += n }
 		s.put("inbox", "x", "data", "", born.Add(time.Minute))
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() { done <- in.Run(ctx) }()
-		for i := range 3 { // of uploads and of one trigger
+		for i := range 3 {
 			synctest.Wait()
 			s.mu.Lock()
-			if s.lists != 2*(i+1) {
-				t.Errorf("after %d intervals there were %d listings, want %d", i, s.lists, 2*(i+1))
+			if s.lists != i+1 {
+				t.Errorf("after %d intervals there were %d listings, want %d", i, s.lists, i+1)
 			}
 			s.mu.Unlock()
 			time.Sleep(in.Every)
@@ -490,8 +484,9 @@ func TestRunListsAtStartAndAtEveryInterval(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
-		if recovered != 1 {
-			t.Errorf("recovered %d, want 1", recovered)
+		st, err := in.Status(t.Context())
+		if err != nil || len(st.Buckets) != 1 || st.Buckets[0].Recovered != 1 {
+			t.Errorf("status %+v, %v, want 1 recovered", st.Buckets, err)
 		}
 	})
 }
@@ -511,7 +506,7 @@ func TestAnyHintsStartOneTaskPerObjectVersion(t *testing.T) {
 			key := rapid.SampledFrom([]string{"a", "a|b", "a%7Cb", "b", "c d"}).Draw(rt, "key")
 			ref := s.put("inbox", key, rapid.SampledFrom([]string{"", "1", "22"}).Draw(rt, "data"), "", born.Add(time.Minute))
 			for range rapid.IntRange(0, 3).Draw(rt, "reports") {
-				hints = append(hints, Hint{"inbox", key, ref.VersionID})
+				hints = append(hints, Hint{Bucket: "inbox", Key: key, VersionID: ref.VersionID})
 			}
 		}
 		hints = rapid.Permutation(hints).Draw(rt, "order")

@@ -19,56 +19,41 @@ import (
 // Offer starts what the object at h starts, unless that was started before. An
 // object that starts nothing, is gone, or was replaced meanwhile is no error:
 // the newer content has its own hint. An error means that a task may be missing
-// until the next listing.
+// until the next listing, or for good when the same would fail again.
 func (in *Ingest) Offer(ctx context.Context, h Hint) error {
-	_, err := in.offer(ctx, h)
+	if h.Bucket == in.Results {
+		return nil // outputs are there before their attempt is accepted: the log reports them
+	}
+	in.figures.hint(h.Source)
+	if h.Bucket == in.Uploads && strings.HasPrefix(h.Key, awaitedPrefix) {
+		return in.uploaded(ctx, h)
+	}
+	if in.ours(h.Bucket, h.Key) {
+		return nil
+	}
+	f := find{Hint: h}
+	_, err := in.take(ctx, f, match(in.Functions.List(), f))
 	return err
 }
 
-// offer returns how many tasks it started.
-func (in *Ingest) offer(ctx context.Context, h Hint) (started int, err error) {
-	if h.Bucket == in.Results || strings.HasSuffix(h.Key, "/") {
-		return 0, nil // our own outputs must not start us again; a folder marker is no file
-	}
-	if h.Bucket == in.Uploads {
-		switch {
-		case strings.HasPrefix(h.Key, awaitedPrefix):
-			return 0, in.uploaded(ctx, h)
-		case strings.HasPrefix(h.Key, "ev/"): // an event too large for the log
-			return 0, nil
-		}
-	}
-	found := in.match(h.Bucket, h.Key)
-	if len(found) == 0 {
-		return 0, nil
-	}
-	ref, err := in.Objects.Stat(ctx, h.Bucket, h.Key, h.VersionID)
-	if gone(err) {
-		return 0, nil
-	}
-	if err != nil {
-		return 0, fmt.Errorf("look at new object: %w", err)
-	}
-	found, err = in.unknown(ctx, found, identity(ref))
-	if err != nil || len(found) == 0 {
-		return 0, err
-	}
-	ct, err := in.sniff(ctx, ref)
-	if gone(err) {
-		return 0, nil
-	}
-	if err != nil {
-		return 0, fmt.Errorf("tell the type of new object: %w", err)
-	}
-	var failed error
-	for _, f := range found {
-		fresh, err := in.start(ctx, f, ref, ct)
-		failed = errors.Join(failed, err)
-		if fresh {
-			started++
-		}
-	}
-	return started, failed
+// ours reports whether an object can be no trigger's: a folder marker, which is
+// no file, or what waits for a task.
+func (in *Ingest) ours(bucket, key string) bool {
+	return strings.HasSuffix(key, "/") ||
+		bucket == in.Uploads && (strings.HasPrefix(key, awaitedPrefix) || strings.HasPrefix(key, "ev/")) // events too large for the log
+}
+
+// find is an object that somebody learnt of, with what is known of an output.
+type find struct {
+	Hint
+	output string         // its name: triggers match it as well as the key, which begins with the task's id
+	task   functions.Task // whose output it is
+	dry    bool           // nothing is to be started
+}
+
+// matches reports whether a trigger wants the object.
+func (f find) matches(t functions.Trigger, contentType string) bool {
+	return t.Matches(f.Bucket, f.Key, contentType) || f.output != "" && t.Matches(f.Bucket, f.output, contentType)
 }
 
 // candidate is a function and those of its triggers that match by name.
@@ -77,13 +62,13 @@ type candidate struct {
 	triggers []functions.Trigger
 }
 
-func (in *Ingest) match(bucket, key string) (found []candidate) {
-	for _, f := range in.Functions.List() {
-		c := candidate{Function: f}
-		for _, t := range f.Triggers {
+func match(all []functions.Function, f find) (found []candidate) {
+	for _, fn := range all {
+		c := candidate{Function: fn}
+		for _, t := range fn.Triggers {
 			byName := t
 			byName.ContentTypes = nil
-			if byName.Matches(bucket, key, "") {
+			if f.matches(byName, "") {
 				c.triggers = append(c.triggers, t)
 			}
 		}
@@ -94,35 +79,124 @@ func (in *Ingest) match(bucket, key string) (found []candidate) {
 	return found
 }
 
-// unknown drops the functions that have a task for the object, which spares
-// reading it. Tasks may lag: the door decides.
-func (in *Ingest) unknown(ctx context.Context, all []candidate, id string) (left []candidate, err error) {
-	for _, c := range all {
-		_, known, err := in.Tasks.ByKey(ctx, c.Name, id)
-		if err != nil {
-			return nil, fmt.Errorf("look for the task of a new object: %w", err)
+// tally is what became of candidates.
+type tally struct {
+	started, known, unfit, rejected int
+	later                           map[functions.Name]error // what failed and may work later
+}
+
+// take starts a task for each candidate that has none for the object.
+func (in *Ingest) take(ctx context.Context, f find, found []candidate) (n tally, err error) {
+	if len(found) == 0 {
+		return n, nil
+	}
+	defer func() {
+		if f.dry {
+			return
 		}
-		if !known && !in.wasRefused(id, c.Function) {
+		in.figures.source(f.Source, func(x *functions.IngestSource) {
+			x.Started += int64(n.started)
+			x.Duplicates += int64(n.known)
+		})
+	}()
+	// fail counts an error that strikes all candidates in cs.
+	fail := func(id string, cs []candidate, err error) (tally, error) {
+		for _, c := range cs {
+			in.settle(ctx, &n, f, id, c, err)
+		}
+		return n, err
+	}
+	ref, err := in.Objects.Stat(ctx, f.Bucket, f.Key, f.VersionID)
+	if gone(err) {
+		n.unfit += len(found)
+		return n, nil
+	}
+	if err != nil {
+		return fail(f.Bucket+"/"+f.Key, found, fmt.Errorf("look at new object: %w", err))
+	}
+	id := identity(ref)
+	left, known, err := in.unknown(ctx, found, id)
+	if err != nil {
+		return fail(id, found, err)
+	}
+	n.known, n.unfit = known, len(found)-len(left)-known
+	if len(left) == 0 {
+		return n, nil
+	}
+	ct, err := in.sniff(ctx, ref)
+	if gone(err) {
+		n.unfit += len(left)
+		return n, nil
+	}
+	if err != nil {
+		return fail(id, left, fmt.Errorf("tell the type of new object: %w", err))
+	}
+	var failed error
+	for _, c := range left {
+		err := in.start(ctx, &n, c, f, ref, ct)
+		if err != nil {
+			in.settle(ctx, &n, f, id, c, err)
+		}
+		failed = errors.Join(failed, err)
+	}
+	return n, failed
+}
+
+// settle counts an error of one candidate. What would fail again is logged, and
+// not tried again.
+func (in *Ingest) settle(ctx context.Context, n *tally, f find, id string, c candidate, err error) {
+	if ctx.Err() == nil {
+		in.figures.failed(f.Source, err)
+	}
+	if permanent(err) {
+		n.rejected++
+		if !in.wasRefused(id, c.Function) {
+			in.refuse(id, c.Function)
+			in.Logger.Warn("object cannot be taken in", "function", c.Name, "bucket", f.Bucket, "key", f.Key, "source", f.Source, "err", err)
+		}
+		return
+	}
+	if n.later == nil {
+		n.later = make(map[functions.Name]error)
+	}
+	n.later[c.Name] = err
+}
+
+// unknown drops the functions that have a task for the object, which it counts,
+// and those that do not take it. That spares reading it. Tasks may lag: the door
+// decides.
+func (in *Ingest) unknown(ctx context.Context, all []candidate, id string) (left []candidate, known int, err error) {
+	for _, c := range all {
+		_, has, err := in.Tasks.ByKey(ctx, c.Name, id)
+		switch {
+		case err != nil:
+			return nil, 0, fmt.Errorf("look for the task of a new object: %w", err)
+		case has:
+			known++
+		case !in.wasRefused(id, c.Function):
 			left = append(left, c)
 		}
 	}
-	return left, nil
+	return left, known, nil
 }
 
-// start accepts a task for the first trigger that matches; fresh means that the
-// object had none.
-func (in *Ingest) start(ctx context.Context, c candidate, ref functions.ObjectRef, ct content.Type) (fresh bool, err error) {
+// start accepts a task for the first trigger that matches.
+func (in *Ingest) start(ctx context.Context, n *tally, c candidate, f find, ref functions.ObjectRef, ct content.Type) error {
 	id := identity(ref)
 	for _, t := range c.triggers {
-		if !t.Matches(ref.Bucket, ref.Key, ct.ContentType) {
+		if !f.matches(t, ct.ContentType) {
 			continue
+		}
+		if f.dry {
+			n.started++
+			return nil
 		}
 		event, err := eventOf(ref, in.Region, in.Now())
 		if err != nil {
-			return false, err
+			return err
 		}
 		ref.ContentType = ct.ContentType
-		ticket, err := in.Door.Accept(ctx, intake.Call{
+		call := intake.Call{
 			Function: c.Name,
 			Version:  c.Version,
 			Policy:   t.Device,
@@ -132,14 +206,24 @@ func (in *Ingest) start(ctx context.Context, c candidate, ref functions.ObjectRe
 			Key:      id,
 			BodyHash: id, // the same object is the same request, whenever it is reported
 			Content:  ct,
-		})
-		if err != nil {
-			return false, fmt.Errorf("start %s for %s/%s: %w", c.Name, ref.Bucket, ref.Key, err)
 		}
-		return !ticket.Replayed, nil
+		if f.output != "" {
+			call.Parent, call.Depth = f.task.ID, f.task.Depth+1
+		}
+		ticket, err := in.Door.Accept(ctx, call)
+		if err != nil {
+			return fmt.Errorf("start %s for %s/%s: %w", c.Name, ref.Bucket, ref.Key, err)
+		}
+		if ticket.Replayed {
+			n.known++
+		} else {
+			n.started++
+		}
+		return nil
 	}
 	in.refuse(id, c.Function)
-	return false, nil
+	n.unfit++
+	return nil
 }
 
 func (in *Ingest) sniff(ctx context.Context, ref functions.ObjectRef) (content.Type, error) {

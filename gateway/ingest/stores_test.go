@@ -2,15 +2,21 @@ package ingest_test
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/minio/minio-go/v7"
+	"github.com/minio/minio-go/v7/pkg/credentials"
 
 	"github.com/spillway/spillway/functions"
 	"github.com/spillway/spillway/functions/objects"
@@ -35,7 +41,13 @@ func newDesk(triggers ...functions.Trigger) *desk {
 
 func (d *desk) List() []functions.Function { return d.fns }
 
-func (d *desk) Version(functions.Name, int) (functions.Function, error) { return d.fns[0], nil }
+func (d *desk) Versions(functions.Name) []functions.Function { return d.fns }
+
+func (d *desk) Mark(context.Context, functions.Name) (functions.Mark, error) {
+	return functions.Mark{}, nil
+}
+
+func (d *desk) Move(context.Context, functions.Name, functions.Mark) error { return nil }
 
 func (d *desk) Accept(_ context.Context, c intake.Call) (intake.Ticket, error) {
 	d.mu.Lock()
@@ -57,7 +69,9 @@ func (d *desk) ByKey(_ context.Context, _ functions.Name, key string) (functions
 	return "", d.keys[key] > 0, nil
 }
 
-func (d *desk) Append(context.Context, string, ...functions.Event) (uint64, error) { return 0, nil }
+func (d *desk) Arrived(_ context.Context, t functions.Task, _ string) (functions.Task, error) {
+	return t, nil
+}
 
 func (d *desk) started() int {
 	d.mu.Lock()
@@ -66,7 +80,7 @@ func (d *desk) started() int {
 }
 
 func (d *desk) ingest(st *objects.Store) *ingest.Ingest {
-	return ingest.New(ingest.Config{Functions: d, Objects: st, Door: d, Tasks: d, Log: d})
+	return ingest.New(ingest.Config{Functions: d, Objects: st, Door: d, Tasks: d, Marks: d})
 }
 
 func put(t *testing.T, st *objects.Store, bucket, key string) {
@@ -115,6 +129,7 @@ func TestTheEmbeddedStoreStartsTasksAtOnce(t *testing.T) {
 	if n, err := in.Reconcile(t.Context()); n != 0 || err != nil || d.started() != 20 {
 		t.Errorf("listing started %d, %v; there are %d tasks", n, err, d.started())
 	}
+	noLies(t, d, in, 20)
 }
 
 // Real MinIO with a fast and a durable webhook target, a receiver that is away,
@@ -139,14 +154,21 @@ func TestMinIOStartsTasksThroughWebhookAndListing(t *testing.T) {
 	env := append(miniotest.WebhookEnv("FAST", srv.URL, token, ""), miniotest.WebhookEnv("DURABLE", srv.URL, token, queue)...)
 	m := miniotest.Start(t, miniotest.Options{Env: env, Dir: dir})
 	in := d.ingest(m.Store)
-	hook.Store(http.Handler(ingest.NewHook(in, token)))
+	hook.Store(http.Handler(ingest.NewHook(in, ingest.Webhook, token)))
 	for _, bucket := range []string{"inbox", "uploads"} {
 		if err := m.Store.EnsureBucket(t.Context(), bucket); err != nil {
 			t.Fatal(err)
 		}
 	}
+	targets := []string{miniotest.WebhookARN("FAST"), miniotest.WebhookARN("DURABLE")}
+	if err := in.SetNotifications(t.Context(), m.Store, append(targets, miniotest.WebhookARN("UNKNOWN"))); !errors.Is(err, functions.ErrInvalid) {
+		t.Errorf("a target that MinIO does not know: %v", err)
+	}
+	if st, err := in.Status(t.Context()); err != nil || len(st.Buckets) != 2 || st.Buckets[0].Notifications == "" {
+		t.Errorf("status %+v, %v", st.Buckets, err)
+	}
 	for range 2 { // the second time nothing changes
-		if err := in.SetNotifications(t.Context(), m.Store, []string{miniotest.WebhookARN("FAST"), miniotest.WebhookARN("DURABLE")}); err != nil {
+		if err := in.SetNotifications(t.Context(), m.Store, targets); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -178,6 +200,60 @@ func TestMinIOStartsTasksThroughWebhookAndListing(t *testing.T) {
 		if tasks != 1 {
 			t.Errorf("%s has %d tasks", key, tasks)
 		}
+	}
+}
+
+// A bucket with versions whose events are all lost: listing starts a task for
+// every version of every key, however odd.
+func TestListingFindsEveryVersionInMinIO(t *testing.T) {
+	m := miniotest.Start(t, miniotest.Options{})
+	for _, bucket := range []string{"inbox", "uploads"} {
+		if err := m.Store.EnsureBucket(t.Context(), bucket); err != nil {
+			t.Fatal(err)
+		}
+	}
+	client, err := minio.New(strings.TrimPrefix(m.Endpoint, "http://"), &minio.Options{Creds: credentials.NewStaticV4(miniotest.AccessKey, miniotest.SecretKey, "")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := client.EnableVersioning(t.Context(), "inbox"); err != nil {
+		t.Fatal(err)
+	}
+	d := newDesk(functions.Trigger{Bucket: "inbox"})
+	for range 3 {
+		for _, key := range []string{"a b+c%20", "ü/漢字.txt", "x"} {
+			put(t, m.Store, "inbox", key)
+		}
+	}
+	if err := m.Store.Delete(t.Context(), functions.ObjectRef{Bucket: "inbox", Key: "x"}); err != nil { // a marker: the versions stay
+		t.Fatal(err)
+	}
+	in := d.ingest(m.Store)
+	for _, want := range []int{9, 0} {
+		if n, err := in.Reconcile(t.Context()); n != want || err != nil {
+			t.Errorf("listing started %d, %v, want %d", n, err, want)
+		}
+	}
+	noLies(t, d, in, 9)
+}
+
+// noLies offers what is not there, which must start nothing.
+func noLies(t *testing.T, d *desk, in *ingest.Ingest, tasks int) {
+	t.Helper()
+	for _, key := range []string{"gone", "../inbox/x", "../../etc/passwd", "a/../x", "/x", "no\x01such", strings.Repeat("k", 2000), "\xff", "..", "folder/"} {
+		body, err := json.Marshal(map[string]any{"Records": []any{map[string]any{
+			"eventName": "s3:ObjectCreated:Put",
+			"s3":        map[string]any{"bucket": map[string]string{"name": "inbox"}, "object": map[string]string{"key": url.QueryEscape(key)}},
+		}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := in.Message(t.Context(), ingest.Webhook, body); err != nil && !errors.Is(err, functions.ErrInvalid) {
+			t.Errorf("%.20q: %v", key, err)
+		}
+	}
+	if got := d.started(); got != tasks {
+		t.Errorf("%d tasks, want %d", got, tasks)
 	}
 }
 

@@ -1,6 +1,7 @@
 package intake
 
 import (
+	"cmp"
 	"encoding/json"
 	"strings"
 
@@ -53,22 +54,34 @@ func check(c Call) error {
 	if c.Priority < -100 || c.Priority > 100 {
 		return functions.Invalid("bad_priority", "priority %d is out of range -100 to 100", c.Priority).WithField("priority")
 	}
-	return checkInputs(c.Inputs)
+	return checkInputs(c.Inputs, c.Refs)
 }
 
-func checkInputs(inputs []functions.Input) error {
-	if len(inputs) > maxInputs {
-		return functions.Invalid("too_many_inputs", "%d inputs, over %d", len(inputs), maxInputs).WithHint("send one archive").WithField("inputs")
+func checkInputs(inputs []functions.Input, refs []Ref) error {
+	if n := len(inputs) + len(refs); n > maxInputs {
+		return functions.Invalid("too_many_inputs", "%d inputs, over %d", n, maxInputs).WithHint("send one archive").WithField("inputs")
 	}
-	seen := make(map[string]bool, len(inputs))
+	seen := make(map[string]bool, len(inputs)+len(refs))
+	take := func(name string) error {
+		if seen[name] {
+			return functions.Invalid("duplicate_input", "two inputs are named %q", name).WithHint("give each input its own name").WithField("inputs")
+		}
+		seen[name] = true
+		return nil
+	}
 	for _, in := range inputs {
-		if err := functions.FileName(in.Name); err != nil {
+		if err := cmp.Or(functions.FileName(in.Name), take(in.Name)); err != nil {
 			return err
 		}
-		if seen[in.Name] {
-			return functions.Invalid("duplicate_input", "two inputs are named %q", in.Name).WithHint("give each input its own name").WithField("inputs")
+	}
+	for i, r := range refs {
+		r, err := r.named()
+		if err != nil {
+			return inField(err, i)
 		}
-		seen[in.Name] = true
+		if err := take(r.Name); err != nil {
+			return err
+		}
 	}
 	return nil
 }

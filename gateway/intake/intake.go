@@ -3,8 +3,12 @@
 //
 // A call becomes a task in this order: its function is looked up, its content
 // decides the route under the policy in force, its key finds an earlier task of
-// the same key, the queue limit is asked, a large event becomes an object, and
-// the log takes the submit event. Only after that does Accept return.
+// the same key, the queue limit is asked, files that it refers to are looked at,
+// inputs that other tasks left must still be kept, a large event becomes an
+// object, and the log takes the submit event. Only after that does Accept return.
+//
+// A task whose file comes later is accepted as awaiting it. Whoever learns that
+// the file is in the store calls Arrived, which starts the task once.
 package intake
 
 import (
@@ -20,9 +24,11 @@ import (
 	"github.com/spillway/spillway/gateway/content"
 )
 
-// Submitter writes to the log. Submit returns the event's sequence once it is durable.
-type Submitter interface {
+// Log takes events and returns their sequence once they are durable. Two appends
+// with one msgID are one message.
+type Log interface {
 	Submit(ctx context.Context, e functions.Event) (seq uint64, err error)
+	Append(ctx context.Context, msgID string, events ...functions.Event) (seq uint64, err error)
 }
 
 // Functions knows the deployed functions.
@@ -43,18 +49,25 @@ type Queue interface {
 	QueueLength(fn functions.Name) int
 }
 
-// Objects stores what is too large for the log. A size of -1 means unknown.
+// Objects stores what is too large for the log, and looks at what calls refer to.
+// A size of -1 means unknown.
 type Objects interface {
 	Put(ctx context.Context, bucket, key string, r io.Reader, size int64, contentType string) (functions.ObjectRef, error)
+	Stat(ctx context.Context, bucket, key, version string) (functions.ObjectRef, error)
+	GetRange(ctx context.Context, ref functions.ObjectRef, off, length int64) (io.ReadCloser, error)
+	Delete(ctx context.Context, ref functions.ObjectRef) error
 }
 
-// Config is what a Door needs. Every field but Now is required.
+// Config is what a Door needs. Every field is required but those that say what
+// nil means.
 type Config struct {
-	Log       Submitter
+	Log       Log
 	Functions Functions
 	Tasks     Tasks
 	Queue     Queue
 	Objects   Objects
+	Shares    Shares           // nil means that no shared folder is mounted here
+	Web       Web              // nil means that no URL is taken
 	Now       func() time.Time // nil means time.Now
 }
 
@@ -82,8 +95,14 @@ type Call struct {
 
 	Event       json.RawMessage // valid JSON; empty = none
 	Inputs      []functions.Input
+	Refs        []Ref // further inputs; Accept looks at them, and the first decides Content when Inputs is empty
 	Params      json.RawMessage
-	AwaitUpload bool // the first input is announced but not stored yet
+	AwaitUpload bool                 // the inputs are announced but not stored yet
+	Upload      *functions.Multipart // how the first comes in parts, when it does
+	Form        bool                 // an HTML form sends it
+
+	Parent functions.TaskID // whose output it works on; empty = none
+	Depth  int              // tasks in line before it
 
 	Source   string // http, upload, seed, s3, cli
 	Key      string // idempotency key; empty = none
@@ -108,8 +127,9 @@ func (d *Door) NewID() functions.TaskID {
 // Accept makes a task of a call. When it returns without an error the task is
 // durable. ErrNotFound function_not_found: no such function or version.
 // ErrThrottled queue_full: max_queue tasks of it wait. ErrConflict
-// idempotency_mismatch: the key was used with another body. ErrInvalid: the call
-// itself is wrong.
+// idempotency_mismatch: the key was used with another body. ErrNotFound
+// inputs_expired: an input is a file of another task that is not kept. ErrInvalid:
+// the call itself is wrong. Of Refs: the errors of Look.
 func (d *Door) Accept(ctx context.Context, c Call) (Ticket, error) {
 	fn, err := d.function(c)
 	if err != nil {
@@ -126,7 +146,13 @@ func (d *Door) Accept(ctx context.Context, c Call) (Ticket, error) {
 	if err := d.room(fn); err != nil {
 		return Ticket{}, err
 	}
+	if c, err = d.lookAll(ctx, c); err != nil {
+		return Ticket{}, err
+	}
 	t := d.task(c, fn)
+	if err := Kept(ctx, d.cfg.Tasks, t.ID, t.Inputs, d.cfg.Now()); err != nil {
+		return Ticket{}, err
+	}
 	if len(c.Event) > int(functions.InlineLimit) {
 		ref, err := d.storeEvent(ctx, t.ID, c.Event)
 		if err != nil {
@@ -174,7 +200,7 @@ func (d *Door) room(fn functions.Function) error {
 func (d *Door) task(c Call, fn functions.Function) functions.Task {
 	t := functions.Task{
 		ID: c.ID, Function: fn.Name, Version: fn.Version, State: functions.Queued,
-		Event: c.Event, Inputs: c.Inputs, Params: c.Params,
+		Event: c.Event, Inputs: c.Inputs, Params: c.Params, Parent: c.Parent, Depth: c.Depth,
 		Source: c.Source, Key: c.Key, BodyHash: c.BodyHash, CallID: c.CallID, Metadata: c.Metadata,
 		Priority: c.Priority, CreatedAt: d.cfg.Now().UTC().Truncate(time.Millisecond),
 	}
@@ -182,7 +208,7 @@ func (d *Door) task(c Call, fn functions.Function) functions.Task {
 		t.ID = d.NewID()
 	}
 	if c.AwaitUpload {
-		t.State = functions.AwaitingUpload
+		t.State, t.Upload, t.Form = functions.AwaitingUpload, c.Upload, c.Form
 	}
 	if t.Priority == 0 {
 		t.Priority = fn.Priority

@@ -2,6 +2,7 @@ package intake_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -22,6 +23,9 @@ type world struct {
 	tasks   map[functions.TaskID]functions.Task
 	keys    map[string]functions.TaskID
 	objects map[string][]byte
+	sent    map[string]uint64 // sequences by message id
+	looked  func()            // runs after an object was looked at
+	huge    bool              // every object is over all limits
 	queued  int
 	seq     uint64
 	before  func() // runs in the middle of a submit
@@ -31,7 +35,7 @@ type world struct {
 func newWorld(spec functions.Spec) (*world, *intake.Door) {
 	spec.Name, spec.Image = "f", "i"
 	w := &world{fn: functions.Function{Spec: spec.WithDefaults(), Version: 3}, tasks: map[functions.TaskID]functions.Task{},
-		keys: map[string]functions.TaskID{}, objects: map[string][]byte{}}
+		keys: map[string]functions.TaskID{}, objects: map[string][]byte{}, sent: map[string]uint64{}}
 	return w, intake.New(intake.Config{Log: w, Functions: w, Tasks: w, Queue: w, Objects: w})
 }
 
@@ -53,6 +57,22 @@ func (w *world) Submit(_ context.Context, e functions.Event) (uint64, error) {
 		if t.Key != "" {
 			w.keys[t.Key] = t.ID
 		}
+	}
+	return w.seq, nil
+}
+
+func (w *world) Append(_ context.Context, msgID string, events ...functions.Event) (uint64, error) {
+	if w.err != nil {
+		return 0, w.err
+	}
+	if seq, twice := w.sent[msgID]; twice {
+		return seq, nil
+	}
+	w.seq++
+	w.sent[msgID] = w.seq
+	e := events[0]
+	if t, err := w.tasks[e.Task].Apply(e, 0, w.seq); err == nil {
+		w.tasks[e.Task] = t
 	}
 	return w.seq, nil
 }
@@ -100,6 +120,39 @@ func (w *world) Put(_ context.Context, bucket, key string, r io.Reader, size int
 	}
 	w.objects[bucket+"/"+key] = b
 	return functions.ObjectRef{Bucket: bucket, Key: key, Size: int64(len(b)), ContentType: kind}, nil
+}
+
+func (w *world) Stat(_ context.Context, bucket, key, _ string) (functions.ObjectRef, error) {
+	b, ok := w.objects[bucket+"/"+key]
+	if !ok {
+		return functions.ObjectRef{}, functions.NotFound("object_not_found", "no %s", key)
+	}
+	if w.looked != nil {
+		defer w.looked()
+	}
+	if w.huge {
+		return functions.ObjectRef{Bucket: bucket, Key: key, Size: int64(intake.MaxPut) + 1}, nil
+	}
+	return functions.ObjectRef{Bucket: bucket, Key: key, Size: int64(len(b)), ETag: string(b), ContentType: "text/plain"}, nil
+}
+
+func (w *world) GetRange(_ context.Context, ref functions.ObjectRef, off, length int64) (io.ReadCloser, error) {
+	b, ok := w.objects[ref.Bucket+"/"+ref.Key]
+	switch {
+	case !ok:
+		return nil, functions.NotFound("object_not_found", "no %s", ref.Key)
+	case string(b) != ref.ETag:
+		return nil, functions.Conflict("object_changed", "replaced")
+	}
+	return io.NopCloser(bytes.NewReader(b[off : off+length])), nil
+}
+
+func (w *world) Delete(ctx context.Context, ref functions.ObjectRef) error {
+	if err := cmp.Or(w.err, ctx.Err()); err != nil {
+		return err
+	}
+	delete(w.objects, ref.Bucket+"/"+ref.Key)
+	return nil
 }
 
 func TestAcceptFillsTheTask(t *testing.T) {
@@ -246,4 +299,110 @@ func TestStoreInput(t *testing.T) {
 			}
 		}
 	})
+}
+
+func (w *world) awaiting(t *testing.T, door *intake.Door, size int64) functions.Task {
+	t.Helper()
+	id := door.NewID()
+	ticket, err := door.Accept(t.Context(), intake.Call{
+		ID: id, Function: "f", AwaitUpload: true, Upload: &functions.Multipart{ID: "u", PartSize: 5}, Form: true,
+		Inputs: []functions.Input{{Name: "a.png", ObjectRef: functions.ObjectRef{Bucket: "uploads", Key: intake.InputKey(id, "a.png"), Size: size, SHA256: "sum"}}},
+	})
+	if err != nil || ticket.Task.Upload == nil || ticket.Task.Upload.ID != "u" || !ticket.Task.Form {
+		t.Fatalf("%+v %v", ticket.Task, err)
+	}
+	return ticket.Task
+}
+
+func TestArrived(t *testing.T) {
+	const png = "\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
+	for _, c := range []struct {
+		name      string
+		announced int64
+		stored    string // "" = nothing
+		then      string // what becomes of it while it is looked at: gone, replaced
+		code      string // of the error; empty = the task starts
+	}{
+		{"as announced", int64(len(png)), png, "", ""},
+		{"of unknown size", functions.UnknownSize, png, "", ""},
+		{"not there", 5, "", "", "not_uploaded"},
+		{"of another size", 5, png, "", "size_mismatch"},
+		{"announced as empty", 0, png, "", "size_mismatch"},
+		{"deleted meanwhile", int64(len(png)), png, "gone", "not_uploaded"},
+		{"replaced meanwhile", int64(len(png)), png, "replaced", "not_uploaded"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w, door := newWorld(functions.Spec{})
+			task := w.awaiting(t, door, c.announced)
+			key := "uploads/" + task.Inputs[0].Key
+			if c.stored != "" {
+				w.objects[key] = []byte(c.stored)
+			}
+			switch c.then {
+			case "gone":
+				w.looked = func() { delete(w.objects, key) }
+			case "replaced":
+				w.looked = func() { w.objects[key] = []byte(strings.ToUpper(c.stored) + "!") }
+			}
+			got, err := door.Arrived(t.Context(), task, "test")
+			var e *functions.Error
+			if c.code != "" {
+				if !errors.Is(err, functions.ErrConflict) || !errors.As(err, &e) || e.Code != c.code || e.Hint == "" || got.State != functions.AwaitingUpload {
+					t.Errorf("got %s, %v", got.State, err)
+				}
+				return
+			}
+			in := got.Inputs[0]
+			if err != nil || got.State != functions.Queued || in.ContentType != "image/png" || in.Size != int64(len(png)) || in.SHA256 != "sum" || in.ETag == "" ||
+				got.Route.Device != functions.GPU || got.Route.Sniffed != "image/png" {
+				t.Fatalf("got %+v, %v", got, err)
+			}
+			seq := w.seq
+			if again, err := door.Arrived(t.Context(), task, "test"); err != nil || again.Seq != got.Seq || w.seq != seq { // from one who has not heard
+				t.Errorf("a second report: %+v, %v", again, err)
+			}
+			if again, err := door.Arrived(t.Context(), got, "test"); err != nil || again.Seq != got.Seq {
+				t.Errorf("a report of what awaits nothing: %+v, %v", again, err)
+			}
+		})
+	}
+	t.Run("over what a form may send", func(t *testing.T) {
+		w, door := newWorld(functions.Spec{})
+		task := w.awaiting(t, door, functions.UnknownSize)
+		w.huge = true
+		w.objects["uploads/"+task.Inputs[0].Key] = nil
+		if _, err := door.Arrived(t.Context(), task, "test"); !errors.Is(err, functions.ErrTooLarge) {
+			t.Errorf("err %v", err)
+		}
+	})
+	t.Run("with the log away", func(t *testing.T) {
+		w, door := newWorld(functions.Spec{})
+		task := w.awaiting(t, door, functions.UnknownSize)
+		w.objects["uploads/"+task.Inputs[0].Key] = []byte("x")
+		w.err = functions.Unavailable("log_unavailable", "down")
+		if _, err := door.Arrived(t.Context(), task, "test"); !errors.Is(err, functions.ErrUnavailable) {
+			t.Errorf("err %v", err)
+		}
+	})
+}
+
+func TestDiscard(t *testing.T) {
+	w, door := newWorld(functions.Spec{})
+	in, _, err := door.StoreInput(t.Context(), door.NewID(), "a", strings.NewReader("x"), 1, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel() // its caller has left
+	if err := door.Discard(ctx, []functions.Input{{Name: "b", URL: "https://example.org/b"}, in}); err != nil || len(w.objects) != 0 {
+		t.Errorf("err %v, %d objects stay", err, len(w.objects))
+	}
+	for err, want := range map[error]bool{
+		nil: false, errors.New("x"): false, functions.Unavailable("a", "b"): false, functions.NewError(functions.ErrTimeout, "a", "b"): false,
+		functions.Invalid("a", "b"): true, functions.NewError(functions.ErrThrottled, "a", "b"): true,
+	} {
+		if intake.Refused(err) != want {
+			t.Errorf("Refused(%v) is not %v", err, want)
+		}
+	}
 }

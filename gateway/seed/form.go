@@ -122,9 +122,14 @@ func (f *form) readField(part *multipart.Part) error {
 	return nil
 }
 
-// flag reads a switch in the words that the older service took.
+// flag reads a switch.
 func (f *form) flag(name string) (bool, error) {
-	switch v := strings.ToLower(strings.TrimSpace(f.fields[name])); v {
+	return truth(name, f.fields[name])
+}
+
+// truth reads a switch in the words that the older service took.
+func truth(name, text string) (bool, error) {
+	switch v := strings.ToLower(strings.TrimSpace(text)); v {
 	case "true", "1", "on", "yes", "t", "y":
 		return true, nil
 	case "", "false", "0", "off", "no", "f", "n":
@@ -134,7 +139,7 @@ func (f *form) flag(name string) (bool, error) {
 	}
 }
 
-// kept is what a task remembers of the form, for webhooks and for the client.
+// kept is what a task remembers of its request, for webhooks and for the client.
 type kept struct {
 	SourceType string          `json:"source_type,omitempty"`
 	WebhookURL string          `json:"webhook_url,omitempty"`
@@ -143,14 +148,19 @@ type kept struct {
 
 // metadata checks and packs what a task remembers of the form.
 func (f *form) metadata() (json.RawMessage, error) {
-	k := kept{SourceType: strings.TrimSpace(f.fields["source_type"]), WebhookURL: strings.TrimSpace(f.fields["webhook_url"])}
+	return pack(f.fields["source_type"], f.fields["webhook_url"], []byte(f.fields["metadata"]))
+}
+
+// pack checks and packs what a task remembers of its request.
+func pack(sourceType, webhookURL string, metadata []byte) (json.RawMessage, error) {
+	k := kept{SourceType: strings.TrimSpace(sourceType), WebhookURL: strings.TrimSpace(webhookURL)}
 	if k.WebhookURL != "" {
 		u, err := url.Parse(k.WebhookURL)
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 			return nil, functions.Invalid("bad_field", "webhook_url: %.80q is not an http or https URL", k.WebhookURL).WithField("webhook_url")
 		}
 	}
-	if m := bytes.TrimSpace([]byte(f.fields["metadata"])); len(m) > 0 {
+	if m := bytes.TrimSpace(metadata); len(m) > 0 {
 		if !json.Valid(m) || m[0] != '{' && string(m) != "null" {
 			return nil, functions.Invalid("bad_field", "metadata: not a JSON object").WithField("metadata")
 		}

@@ -28,15 +28,19 @@ func (a *API) ingestFile(w http.ResponseWriter, r *http.Request) error {
 	r.Body = http.MaxBytesReader(w, r.Body, int64(a.cfg.MaxUpload))
 	id := a.cfg.Door.NewID()
 	f, err := a.readForm(ctx, r, id)
-	if err != nil {
-		return err
+	var call intake.Call
+	if err == nil {
+		call, err = a.call(id, f)
 	}
-	call, err := a.call(id, f)
 	if err != nil {
+		a.discard(ctx, f)
 		return err
 	}
 	ticket, err := a.cfg.Door.Accept(ctx, call)
 	if err != nil {
+		if intake.Refused(err) {
+			a.discard(ctx, f)
+		}
 		return fmt.Errorf("accept task: %w", err)
 	}
 	return a.answer(w, r, http.StatusOK, accepted{
@@ -44,6 +48,16 @@ func (a *API) ingestFile(w http.ResponseWriter, r *http.Request) error {
 		Message:       fmt.Sprintf("File %s was accepted and will be processed by %s", f.input.Name, call.Function),
 		EstimatedTime: a.estimate(ctx, call.Function),
 	})
+}
+
+// discard deletes the file of a form that made no task.
+func (a *API) discard(ctx context.Context, f form) {
+	if f.input == nil {
+		return
+	}
+	if err := a.cfg.Door.Discard(ctx, []functions.Input{*f.input}); err != nil {
+		a.cfg.Log.Warn("file of a refused form stays in the store", "err", err)
+	}
 }
 
 // call turns the form into the wish to run a function.
@@ -64,9 +78,15 @@ func (a *API) call(id functions.TaskID, f form) (intake.Call, error) {
 	if err != nil {
 		return intake.Call{}, err
 	}
+	c := callFor(fn, *f.input, f.content, metadata, gpu, docling)
+	c.ID = id
+	return c, nil
+}
+
+// callFor is the wish to run fn on one file.
+func callFor(fn functions.Name, in functions.Input, kind content.Type, metadata json.RawMessage, gpu, docling bool) intake.Call {
 	c := intake.Call{
-		ID: id, Function: fn, Policy: functions.Never, Content: f.content,
-		Inputs: []functions.Input{*f.input}, Source: "seed", Metadata: metadata,
+		Function: fn, Policy: functions.Never, Content: kind, Inputs: []functions.Input{in}, Source: "seed", Metadata: metadata,
 	}
 	if gpu { // it was a wish there as well: the work was done on a CPU when no GPU was free
 		c.Policy = functions.Preferred
@@ -74,7 +94,7 @@ func (a *API) call(id functions.TaskID, f form) (intake.Call, error) {
 	if docling {
 		c.Params = json.RawMessage(`{"use_docling":true}`)
 	}
-	return c, nil
+	return c
 }
 
 // sourceTypes are the kinds that clients name. A web page is a document once it
@@ -84,10 +104,16 @@ var sourceTypes = map[string]functions.ContentClass{
 	"document": functions.Document, "web": functions.Document, "data": functions.Data,
 }
 
+// classOf reads a source type; false when it says nothing.
+func classOf(sourceType string) (functions.ContentClass, bool) {
+	class, named := sourceTypes[strings.ToLower(strings.TrimSpace(sourceType))]
+	return class, named
+}
+
 // choose finds the function that handles the content: of several, the one first
 // in the alphabet.
 func (a *API) choose(sourceType string, t content.Type) (functions.Name, error) {
-	class, named := sourceTypes[strings.ToLower(strings.TrimSpace(sourceType))]
+	class, named := classOf(sourceType)
 	if !named {
 		class = functions.ClassOf(t.ContentType)
 	}
@@ -110,7 +136,11 @@ func (a *API) choose(sourceType string, t content.Type) (functions.Name, error) 
 	if len(offers) > 0 {
 		have = strings.Join(offers, "; ")
 	}
-	return "", functions.Invalid("no_handler", "no deployed function handles %s (%s); %s", class, t.ContentType, have).
+	what := string(class)
+	if t.ContentType != "" {
+		what += " (" + t.ContentType + ")"
+	}
+	return "", functions.Invalid("no_handler", "no deployed function handles %s; %s", what, have).
 		WithField("source_type").WithHint("deploy a function whose spec says handles: [%s]", class)
 }
 

@@ -5,7 +5,11 @@
 // One call, front to back: the multipart body is read part by part, the file
 // streams straight into the object store, and only when every field is known
 // (clients send gpu=true behind the file) is a function chosen and the task
-// accepted through the same door as every other.
+// accepted through the same door as every other. A file at a URL is looked at
+// here and brought by the node.
+//
+// The older service's routes for its own workers (files/download and
+// files/upload-result) have no place here: nodes read and write the store.
 package seed
 
 import (
@@ -25,7 +29,9 @@ import (
 type Door interface {
 	NewID() functions.TaskID
 	StoreInput(ctx context.Context, id functions.TaskID, name string, r io.Reader, size int64, declared string) (functions.Input, content.Type, error)
+	Look(ctx context.Context, r intake.Ref) (functions.Input, content.Type, error)
 	Accept(ctx context.Context, c intake.Call) (intake.Ticket, error)
+	Discard(ctx context.Context, inputs []functions.Input) error
 }
 
 // Functions knows what is deployed.
@@ -97,6 +103,8 @@ func (a *API) Routes(register func(method, path string, h http.HandlerFunc)) {
 		})
 	}
 	handle("POST", "/api/v1/ingest/file", a.ingestFile)
+	handle("POST", "/api/v1/ingest/url", a.ingestURL)
+	handle("POST", "/api/v1/ingest/batch", a.ingestBatch)
 	handle("DELETE", "/api/v1/ingest/{task_id}", a.cancel)
 	handle("GET", "/api/v1/status/stats/queues", a.queues)
 	handle("GET", "/api/v1/status/workers", a.workers)

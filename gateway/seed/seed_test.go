@@ -36,10 +36,14 @@ type world struct {
 	stored   map[string]int64 // bytes by file name
 	storeErr error
 	accepted []intake.Call
+	refuse   error // Accept's answer
 	deployed []functions.Function
 	tasks    map[functions.TaskID]functions.Task
 	nodes    []functions.NodeStatus
 	live     map[functions.TaskID]functions.Progress
+	pages    map[string]string // bodies by URL
+	full     int               // tasks after which nothing is accepted; 0 = no limit
+	ids      int               // given out
 	seq      uint64
 }
 
@@ -53,7 +57,26 @@ func newWorld() *world {
 	}
 }
 
-func (w *world) NewID() functions.TaskID { return newID }
+// NewID gives newID first, and others after it.
+func (w *world) NewID() functions.TaskID {
+	w.ids++
+	if w.ids == 1 {
+		return newID
+	}
+	return functions.TaskID(fmt.Sprintf("01920000-0000-7000-8000-1%011d", w.ids))
+}
+
+func (w *world) Look(_ context.Context, r intake.Ref) (functions.Input, content.Type, error) {
+	body, ok := w.pages[r.URL]
+	switch {
+	case strings.Contains(r.URL, "127.0.0.1"):
+		return functions.Input{}, content.Type{}, functions.NewError(functions.ErrForbidden, "url_refused", "not a public address")
+	case !ok:
+		return functions.Input{}, content.Type{}, functions.NotFound("url_status", "%s answered 404", r.URL)
+	}
+	name := r.URL[strings.LastIndexByte(r.URL, '/')+1:]
+	return functions.Input{Name: name, URL: r.URL}, content.Detect([]byte(body), name, ""), nil
+}
 
 func (w *world) StoreInput(_ context.Context, _ functions.TaskID, name string, r io.Reader, _ int64, declared string) (functions.Input, content.Type, error) {
 	if err := functions.FileName(name); err != nil {
@@ -69,7 +92,31 @@ func (w *world) StoreInput(_ context.Context, _ functions.TaskID, name string, r
 	return functions.Input{Name: name}, content.Detect(head[:n], name, declared), nil
 }
 
+func (w *world) Discard(_ context.Context, inputs []functions.Input) error {
+	for _, in := range inputs {
+		delete(w.stored, in.Name)
+	}
+	return nil
+}
+
 func (w *world) Accept(_ context.Context, c intake.Call) (intake.Ticket, error) {
+	if w.refuse != nil {
+		return intake.Ticket{}, w.refuse
+	}
+	if c.Key != "" {
+		for _, before := range w.accepted {
+			if before.Key != c.Key || before.Function != c.Function {
+				continue
+			}
+			if before.BodyHash != c.BodyHash {
+				return intake.Ticket{}, functions.Conflict("idempotency_mismatch", "another body")
+			}
+			return intake.Ticket{Task: w.tasks[before.ID], Replayed: true}, nil
+		}
+	}
+	if w.full > 0 && len(w.accepted) >= w.full {
+		return intake.Ticket{}, functions.NewError(functions.ErrThrottled, "queue_full", "the queue is full")
+	}
 	w.accepted = append(w.accepted, c)
 	t := functions.Task{ID: c.ID, Function: c.Function, State: functions.Queued, Route: c.Content.Route(c.Policy), CreatedAt: now}
 	w.tasks[t.ID] = t
@@ -270,8 +317,8 @@ func TestIngestRefuses(t *testing.T) {
 			if err := json.Unmarshal([]byte(body), &p); err != nil || status != c.status || !strings.Contains(p.Detail, c.says) || p.Code == "" {
 				t.Errorf("got %d %s, want %d with %q", status, body, c.status, c.says)
 			}
-			if len(w.accepted) != 0 {
-				t.Error("it was accepted")
+			if len(w.accepted)+len(w.stored) != 0 {
+				t.Errorf("%d tasks were accepted, %d files stay", len(w.accepted), len(w.stored))
 			}
 		})
 	}
@@ -294,6 +341,25 @@ func TestIngestRefuses(t *testing.T) {
 	w.storeErr, w.deployed = nil, nil
 	if status, answer := w.ingest(speech); status != 422 || !strings.Contains(answer, "no function handles anything") {
 		t.Errorf("nothing deployed: %d %s", status, answer)
+	}
+}
+
+// A file whose task was refused goes; one whose task may be in the log stays.
+func TestTheFileOfARefusedTaskIsDeleted(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		err   error
+		stays int
+	}{
+		{"refused", functions.NewError(functions.ErrThrottled, "queue_full", "full"), 0},
+		{"the log does not answer", functions.Unavailable("log_unavailable", "down"), 1},
+		{"unknown", errors.New("broken"), 1},
+	} {
+		w := newWorld()
+		w.refuse = c.err
+		if status, body := w.ingest(speech); status < 400 || len(w.stored) != c.stays {
+			t.Errorf("%s: %d %s, and %d files stay, want %d", c.name, status, body, len(w.stored), c.stays)
+		}
 	}
 }
 
@@ -330,6 +396,10 @@ func TestStatus(t *testing.T) {
 		"succeeded": {running, func(t *functions.Task) {
 			t.State, t.FinishedAt, t.Outcome = functions.Succeeded, now.Add(5*time.Second), &functions.Outcome{Result: json.RawMessage(`{"text":"hi"}`)}
 		}, nil, `"SUCCESS","progress":1,"message":"Processing completed","result":{"text":"hi"},"error":null,"created_at":"2026-03-01T12:00:00Z","started_at":"2026-03-01T12:00:02Z","completed_at":"2026-03-01T12:00:05Z","estimated_time_remaining":null,"device_requested":"gpu","device_used":"cpu","fallback_reason":"gpu_host","attempts":2}`},
+		"succeeded, files not kept": {running, func(t *functions.Task) {
+			t.State, t.Outcome = functions.Succeeded, &functions.Outcome{Result: json.RawMessage(`{"text":"hi"}`), Outputs: []functions.Output{{Name: "a"}}}
+			t.Purged = functions.Purged{Inputs: now, Outputs: now, Logs: now}
+		}, nil, `"SUCCESS","progress":1,"message":"Processing completed","result":{"text":"hi"},"error":null,"created_at":"2026-03-01T12:00:00Z","started_at":"2026-03-01T12:00:02Z","completed_at":null,"estimated_time_remaining":null,"device_requested":"gpu","device_used":"cpu","fallback_reason":"gpu_host","attempts":2}`},
 		"text result": {running, func(t *functions.Task) {
 			t.State, t.Outcome = functions.Succeeded, &functions.Outcome{ResultText: &text}
 		}, nil, `"SUCCESS","progress":1,"message":"Processing completed","result":{"text":"plain words"},"error":null,"created_at":"2026-03-01T12:00:00Z","started_at":"2026-03-01T12:00:02Z","completed_at":null,"estimated_time_remaining":null,"device_requested":"gpu","device_used":"cpu","fallback_reason":"gpu_host","attempts":2}`},

@@ -20,6 +20,9 @@ func (n *Node) load() ([]*attempt, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := n.cache.open(boot.Kernel); err != nil {
+		return nil, err
+	}
 	dirs, err := filepath.Glob(filepath.Join(n.cfg.DataDir, "tasks", "*"))
 	if err != nil {
 		return nil, fmt.Errorf("list task folders: %w", err)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/spillway/spillway/functions"
+	"github.com/spillway/spillway/runtime"
 )
 
 type key struct {
@@ -39,7 +40,8 @@ type attempt struct {
 	release func() // gives the GPUs back
 	orders  orders
 
-	state  state // used only by the attempt's own goroutine
+	state  state           // used only by the attempt's own goroutine
+	binds  []runtime.Mount // inputs that are not files of in/; used only by the attempt's own goroutine
 	output *capture
 	news   reporter
 	fenced atomic.Bool // ordered to stop for want of a lease

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,7 +13,6 @@ import (
 	"os"
 	"path"
 	"strconv"
-	"strings"
 
 	"github.com/spillway/spillway/functions"
 	"golang.org/x/sync/errgroup"
@@ -158,8 +158,15 @@ func (n *Node) upload(ctx context.Context, root *os.Root, file, key string) (fun
 	return n.put(ctx, key, f, info.Size(), contentType(file, head[:k]))
 }
 
+// stored is what the node brings to the store. A store may read it in parts, each
+// from its own place, and none of it is held in memory for that.
+type stored interface {
+	io.ReadSeeker
+	io.ReaderAt
+}
+
 // put stores size bytes of r, from its beginning at each try.
-func (n *Node) put(ctx context.Context, key string, r io.ReadSeeker, size int64, contentType string) (ref functions.ObjectRef, err error) {
+func (n *Node) put(ctx context.Context, key string, r stored, size int64, contentType string) (ref functions.ObjectRef, err error) {
 	until := n.cfg.Now().Add(n.time.Store)
 	for wait := n.time.Store / 240; ; wait = min(2*wait, n.time.Store/12) { // half a second to ten
 		if _, err := r.Seek(0, io.SeekStart); err != nil {
@@ -178,7 +185,7 @@ func (n *Node) put(ctx context.Context, key string, r io.ReadSeeker, size int64,
 }
 
 func (n *Node) putBytes(ctx context.Context, key string, data []byte, contentType string) (functions.ObjectRef, error) {
-	return n.put(ctx, key, strings.NewReader(string(data)), int64(len(data)), contentType)
+	return n.put(ctx, key, bytes.NewReader(data), int64(len(data)), contentType)
 }
 
 // contentType trusts the name first: bytes cannot tell CSV from text.

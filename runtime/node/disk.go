@@ -17,29 +17,63 @@ import (
 func freeDisk(path string) (functions.Bytes, error) {
 	var s unix.Statfs_t
 	if err := unix.Statfs(path, &s); err != nil {
-		return 0, fmt.Errorf("read free disk: %w", err)
+		return 0, &fs.PathError{Op: "read free disk", Path: path, Err: err}
 	}
 	return functions.Bytes(s.Bavail) * functions.Bytes(s.Bsize), nil
 }
 
+// roomError refuses what would leave too little free disk.
+type roomError struct{ free, need, floor functions.Bytes }
+
+func (e *roomError) Error() string {
+	return fmt.Sprintf("the node has %s of disk free, and the inputs take %s of it", e.free, e.need)
+}
+
+func (e *roomError) failure() *functions.Failure {
+	return &functions.Failure{Class: functions.Infra, Message: e.Error(), Hint: fmt.Sprintf("free disk space on the node: it keeps %s", e.floor)}
+}
+
+// room returns nil when the disk has room for need and the floor. Before it says
+// no, the cache gives up what is missing; a refusal is a *roomError.
+func (n *Node) room(need functions.Bytes) error {
+	free, err := freeDisk(n.cfg.DataDir)
+	if missing := n.cfg.DiskFloor + need - free; err == nil && missing > 0 {
+		n.cache.shrink(missing)
+		free, err = freeDisk(n.cfg.DataDir)
+	}
+	switch {
+	case err != nil:
+		return err
+	case free-need < n.cfg.DiskFloor:
+		return &roomError{free, need, n.cfg.DiskFloor}
+	}
+	return nil
+}
+
+// takes is what an input will add to the disk, as far as it is known beforehand.
+// What is on the machine already adds nothing.
+func (n *Node) takes(in functions.Input) functions.Bytes {
+	object := in.File == "" && in.URL == ""
+	if in.File != "" || object && (n.cfg.Local != nil || n.cache.has(identity(in.ObjectRef))) {
+		return 0
+	}
+	return functions.Bytes(max(in.Size, 0))
+}
+
 // checkRoom refuses to stage what would fill the disk.
 func (n *Node) checkRoom(a *attempt) *functions.Failure {
-	free, err := freeDisk(n.cfg.DataDir)
-	if err != nil {
-		return diskFailure("read free disk", err)
-	}
 	var need functions.Bytes
 	for _, in := range a.Assignment.Task.Inputs {
-		need += functions.Bytes(max(in.Size, 0))
+		need += n.takes(in)
 	}
-	if free-need >= n.cfg.DiskFloor {
-		return nil
+	err := n.room(need)
+	if full, ok := errors.AsType[*roomError](err); ok {
+		return full.failure()
 	}
-	return &functions.Failure{
-		Class:   functions.Infra,
-		Message: fmt.Sprintf("the node has %s of disk free, and the inputs take %s of it", free, need),
-		Hint:    fmt.Sprintf("free disk space on the node: it keeps %s", n.cfg.DiskFloor),
+	if err != nil {
+		return diskFailure("make room for the inputs", err)
 	}
+	return nil
 }
 
 // watchDisk looks at what the container writes, until it is too much.

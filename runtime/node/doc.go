@@ -11,6 +11,7 @@
 //
 //	lock                      one agent at a time
 //	boot.json                 the boot id, and the machine's boot that it belongs to
+//	cache/                    contents of inputs, for later tasks (cache.go)
 //	tasks/TASK.ATTEMPT/
 //	    attempt.jsonl         what was admitted, how far it came, how it ended (journal.go);
 //	                          its absence means: nothing to do here

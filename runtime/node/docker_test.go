@@ -14,9 +14,9 @@ import (
 	"github.com/spillway/spillway/runtime/runtimetest"
 )
 
-// The agent on a real engine: what the fake cannot show is that the mounts, the
-// user and the limits fit together, and that output survives an agent.
-func TestOnDocker(t *testing.T) {
+// realDocker is the engine of this machine, with the test image.
+func realDocker(t *testing.T) (*docker.Driver, string) {
+	t.Helper()
 	d, err := docker.New(docker.Config{})
 	if err != nil {
 		t.Fatal(err)
@@ -37,11 +37,13 @@ func TestOnDocker(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	w := newWorld(t)
-	cfg := w.config()
-	cfg.ID = functions.NodeID("test-" + strings.ToLower(t.Name()))
-	cfg.Driver = d
-	labels := map[string]string{runtime.LabelNode: string(cfg.ID)}
+	return d, image
+}
+
+// noneLeft checks at the end that no container of the node is left. It returns
+// what they are known by.
+func noneLeft(t *testing.T, d *docker.Driver, node functions.NodeID) map[string]string {
+	labels := map[string]string{runtime.LabelNode: string(node)}
 	t.Cleanup(func() {
 		left, err := d.List(context.WithoutCancel(t.Context()), labels)
 		if err != nil || len(left) > 0 {
@@ -53,6 +55,18 @@ func TestOnDocker(t *testing.T) {
 			}
 		}
 	})
+	return labels
+}
+
+// The agent on a real engine: what the fake cannot show is that the mounts, the
+// user and the limits fit together, and that output survives an agent.
+func TestOnDocker(t *testing.T) {
+	d, image := realDocker(t)
+	w := newWorld(t)
+	cfg := w.config()
+	cfg.ID = functions.NodeID("test-" + strings.ToLower(t.Name()))
+	cfg.Driver = d
+	labels := noneLeft(t, d, cfg.ID)
 	a := w.agent(cfg)
 	order := func(args ...string) functions.Assignment {
 		as := w.order(a, args...)

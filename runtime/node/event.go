@@ -30,8 +30,10 @@ type envelope struct {
 type envelopeInput struct {
 	Name        string `json:"name"`
 	Path        string `json:"path"`
-	Bucket      string `json:"bucket"`
-	Key         string `json:"key"`
+	Bucket      string `json:"bucket,omitempty"`
+	Key         string `json:"key,omitempty"`
+	File        string `json:"file,omitempty"`
+	URL         string `json:"url,omitempty"`
 	VersionID   string `json:"versionId,omitempty"`
 	ETag        string `json:"etag,omitempty"`
 	Size        int64  `json:"size"`
@@ -46,7 +48,7 @@ func envelopeOf(as functions.Assignment, event []byte) envelope {
 	}
 	for _, in := range as.Task.Inputs {
 		e.Inputs = append(e.Inputs, envelopeInput{
-			Name: in.Name, Path: inputDir + "/" + in.Name, Bucket: in.Bucket, Key: in.Key,
+			Name: in.Name, Path: inputDir + "/" + in.Name, Bucket: in.Bucket, Key: in.Key, File: in.File, URL: in.URL,
 			VersionID: in.VersionID, ETag: in.ETag, Size: in.Size, ContentType: in.ContentType, SHA256: in.SHA256,
 		})
 	}

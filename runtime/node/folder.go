@@ -40,7 +40,7 @@ func (f folder) make() error {
 
 // removeAll deletes the attempt's files.
 func (f folder) removeAll() error {
-	if err := os.RemoveAll(string(f)); err != nil {
+	if err := errors.Join(unbind(f.in()), os.RemoveAll(string(f))); err != nil {
 		return fmt.Errorf("remove task folder: %w", err)
 	}
 	return nil

@@ -3,6 +3,7 @@ package node
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -70,12 +71,13 @@ func (n *Node) heartbeat(at time.Time) functions.Heartbeat {
 	if err != nil {
 		free = 0
 	}
+	kept := n.cache.info()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	hb := functions.Heartbeat{
 		Node: functions.NodeInfo{
 			ID: n.cfg.ID, Boot: n.boot.Boot, Version: n.cfg.Version, Driver: n.cfg.Driver.Name(), Engine: n.engine.what,
-			Labels: n.cfg.Labels, Capacity: n.cfg.Capacity, Ready: ready, Reason: why, DiskFree: free,
+			Labels: n.cfg.Labels, Capacity: n.cfg.Capacity, Ready: ready, Reason: why, DiskFree: free, Cache: kept, Shares: n.shares,
 		},
 		Running: []functions.Running{},
 		At:      at,
@@ -97,12 +99,12 @@ func (n *Node) heartbeat(at time.Time) functions.Heartbeat {
 
 // ready says whether the host can take tasks, and why not.
 func (n *Node) ready() (bool, string) {
-	free, err := freeDisk(n.cfg.DataDir)
-	switch {
-	case err != nil:
+	err := n.room(0)
+	if full, ok := errors.AsType[*roomError](err); ok {
+		return false, fmt.Sprintf("%s of disk is free at %s, and the node keeps %s", full.free, n.cfg.DataDir, full.floor)
+	}
+	if err != nil {
 		return false, err.Error()
-	case free < n.cfg.DiskFloor:
-		return false, fmt.Sprintf("%s of disk is free at %s, and the node keeps %s", free, n.cfg.DataDir, n.cfg.DiskFloor)
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()

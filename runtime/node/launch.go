@@ -47,7 +47,7 @@ func (n *Node) pull(ctx context.Context, a *attempt) *functions.Failure {
 // one that hangs leaves it to the remover: the engine may still start it.
 func (n *Node) launch(ctx context.Context, a *attempt, event []byte) (id runtime.ID, fail *functions.Failure) {
 	began := n.cfg.Now()
-	spec, err := containerSpec(a.Assignment, a.devices, n.cfg.ID, a.folder, containerUser(), began.Add(a.spec.Timeout.Std()))
+	spec, err := containerSpec(a.Assignment, a.devices, n.cfg.ID, a.folder, a.binds, containerUser(), began.Add(a.spec.Timeout.Std()))
 	if err != nil {
 		return "", &functions.Failure{Class: functions.Permanent, Message: err.Error()}
 	}

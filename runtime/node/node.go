@@ -23,7 +23,7 @@ type Objects interface {
 	// Stage writes the object to f and returns its SHA-256 in hex. An object that
 	// is gone is ErrNotFound, one that was replaced ErrConflict.
 	Stage(ctx context.Context, ref functions.ObjectRef, f *os.File) (string, error)
-	// Put stores size bytes of r.
+	// Put stores size bytes of r, which is an io.Seeker and an io.ReaderAt too.
 	Put(ctx context.Context, bucket, key string, r io.Reader, size int64, contentType string) (functions.ObjectRef, error)
 }
 
@@ -45,6 +45,9 @@ type Config struct {
 	DataDir  string // absolute
 	Driver   runtime.Driver
 	Objects  Objects
+	Local    Local  // nil = the store is not on this machine
+	Shares   Shares // nil = no shared folder is mounted here
+	Web      Web    // nil = nothing is fetched from URLs
 	Link     Link
 	GPUs     *gpu.Pool           // nil = none
 	Capacity functions.Resources // what attempts may take together
@@ -55,6 +58,7 @@ type Config struct {
 	// their containers run on, for the next agent to adopt.
 	Drain     bool
 	DiskFloor functions.Bytes // less free disk than this: no new tasks; 0 means 1 GiB
+	Cache     functions.Bytes // most that is kept of inputs for later tasks; 0 = nothing
 	Timings   Timings
 	Log       *slog.Logger     // nil discards
 	Now       func() time.Time // nil means time.Now
@@ -100,6 +104,7 @@ type Node struct {
 	leaving chan struct{} // closed when Run leaves running attempts to the next agent
 	nudge   chan struct{} // asks for a heartbeat now
 	group   sync.WaitGroup
+	cache   *cache
 
 	discarding atomic.Int32 // attempts whose remains are being removed
 
@@ -111,6 +116,7 @@ type Node struct {
 	ended    map[key]time.Time // in the log already; kept for a while against late repeats
 	used     functions.Resources
 	engine   engineState
+	shares   []string // shared folders that are there
 }
 
 // errStopping ends the work of attempts that the next agent will adopt.
@@ -137,12 +143,14 @@ func New(cfg Config) (*Node, error) {
 		cfg.Now = time.Now
 	}
 	cfg.Log = cfg.Log.With("component", "node", "node", cfg.ID)
-	return &Node{
+	n := &Node{
 		cfg: cfg, time: cfg.Timings.withDefaults(),
 		starts: make(chan *attempt), closed: make(chan struct{}), leaving: make(chan struct{}), nudge: make(chan struct{}, 1),
 		attempts: make(map[key]*attempt), ended: make(map[key]time.Time),
 		engine: engineState{reason: "the container engine was not asked yet"},
-	}, nil
+	}
+	n.cache = newCache(filepath.Join(cfg.DataDir, "cache"), cfg.Cache, cfg.Log, cfg.Now, &n.group, n.room)
+	return n, nil
 }
 
 // Run is the agent's life; call it once. It adopts what an earlier agent left,
@@ -162,7 +170,7 @@ func (n *Node) Run(ctx context.Context) error {
 
 	work, leave := context.WithCancelCause(context.WithoutCancel(ctx))
 	var loops sync.WaitGroup
-	for _, loop := range []func(context.Context){n.beat, n.fence, n.probe, n.sweep} {
+	for _, loop := range []func(context.Context){n.beat, n.fence, n.probe, n.sweep, n.watchShares} {
 		loops.Go(func() { loop(work) })
 	}
 	for _, a := range held {

@@ -13,13 +13,14 @@ import (
 	"github.com/spillway/spillway/runtime"
 )
 
-// containerSpec says what container an attempt runs in. It does no I/O.
+// containerSpec says what container an attempt runs in; binds are its inputs that
+// are mounted one by one. It does no I/O.
 //
 // /task is one writable folder, so that a program may replace result.json and
 // progress by renaming; the inputs and event.json are mounted over it read-only.
 // /tmp is on disk too, not in memory: limits.disk bounds both together, and
 // limits.memory stays the program's own.
-func containerSpec(as functions.Assignment, devices []functions.GPUInfo, node functions.NodeID, f folder, user owner, deadline time.Time) (runtime.Spec, error) {
+func containerSpec(as functions.Assignment, devices []functions.GPUInfo, node functions.NodeID, f folder, binds []runtime.Mount, user owner, deadline time.Time) (runtime.Spec, error) {
 	s := as.Function.Spec.WithDefaults().On(as.Device)
 	entrypoint, err := fill(s.Entrypoint, as.Task)
 	if err != nil {
@@ -34,6 +35,7 @@ func containerSpec(as functions.Assignment, devices []functions.GPUInfo, node fu
 	if len(as.Task.Inputs) > 0 {
 		mounts = append(mounts, runtime.Mount{Source: f.in(), Target: inputDir, ReadOnly: true})
 	}
+	mounts = append(mounts, binds...)
 	mounts = append(mounts, runtime.Mount{Source: f.event(), Target: eventFile, ReadOnly: true}, runtime.Mount{Source: f.tmp(), Target: "/tmp"})
 	return runtime.Spec{
 		Name:       "spillway-" + string(as.Task.ID) + "-" + attempt,

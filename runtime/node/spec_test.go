@@ -45,7 +45,7 @@ func TestContainerSpec(t *testing.T) {
 		"assumed_gpu": {gpu, []functions.GPUInfo{{UUID: "assumed-3", Index: 3, Assumed: true}}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			spec, err := containerSpec(c.order, c.devices, "n1", "/data/tasks/T/3", owner{65532, 65532}, time.UnixMilli(1_700_000_000_000))
+			spec, err := containerSpec(c.order, c.devices, "n1", "/data/tasks/T/3", nil, owner{65532, 65532}, time.UnixMilli(1_700_000_000_000))
 			if err != nil {
 				t.Fatal(err)
 			}

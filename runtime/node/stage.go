@@ -5,15 +5,21 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"time"
 
 	"github.com/spillway/spillway/functions"
+	"github.com/spillway/spillway/runtime"
+	"golang.org/x/sync/errgroup"
 )
 
 // mostEvent bounds an event that is an object: it is held in memory and fed to
 // the container's standard input.
 const mostEvent = 16 * functions.MiB
+
+// stagings is how many inputs of one attempt come at the same time.
+const stagings = 4
 
 // stage makes the attempt's folder as the container will see it, and returns the
 // event for its standard input.
@@ -47,10 +53,8 @@ func (n *Node) stage(ctx context.Context, a *attempt) ([]byte, *functions.Failur
 	if len(event) == 0 {
 		event = []byte("{}")
 	}
-	for _, in := range t.Inputs {
-		if f := n.fetch(ctx, in.ObjectRef, "input "+in.Name, a.folder.path("in", in.Name)); f != nil {
-			return nil, f
-		}
+	if f := n.bringAll(ctx, a); f != nil {
+		return nil, f
 	}
 	envelope, err := json.Marshal(envelopeOf(a.Assignment, event))
 	if err != nil {
@@ -62,31 +66,108 @@ func (n *Node) stage(ctx context.Context, a *attempt) ([]byte, *functions.Failur
 	return event, nil
 }
 
-// fetch brings one object to a file that only its owner could write, and nobody does.
-func (n *Node) fetch(ctx context.Context, ref functions.ObjectRef, what, file string) (fail *functions.Failure) {
-	f, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o444)
-	if err != nil {
-		return diskFailure("create "+what, err)
+// bringAll brings every input, several at a time. One that fails ends the others,
+// and of those that had failed until then the first in the task's order counts.
+func (n *Node) bringAll(ctx context.Context, a *attempt) *functions.Failure {
+	inputs := a.Assignment.Task.Inputs
+	binds, fails := make([]*runtime.Mount, len(inputs)), make([]*functions.Failure, len(inputs))
+	group, together := errgroup.WithContext(ctx)
+	group.SetLimit(stagings)
+	for i, in := range inputs {
+		group.Go(func() error {
+			if together.Err() != nil {
+				return nil
+			}
+			bind, f := n.bring(together, a, in)
+			if f != nil && together.Err() == nil { // else it failed because another had
+				fails[i] = f
+				return errors.New(f.Message)
+			}
+			binds[i] = bind
+			return nil
+		})
 	}
-	defer func() {
-		if err := errors.Join(f.Chmod(0o444), f.Close()); err != nil && fail == nil {
-			fail = diskFailure("write "+what, err)
+	_ = group.Wait() // the failures say more
+	for _, f := range fails {
+		if f != nil {
+			return f
 		}
-	}()
+	}
+	if ctx.Err() != nil {
+		return &functions.Failure{Class: functions.Infra, Message: "stage the inputs: " + context.Cause(ctx).Error()}
+	}
+	a.binds = nil
+	for _, b := range binds {
+		if b != nil {
+			a.binds = append(a.binds, *b)
+		}
+	}
+	return nil
+}
+
+// bring makes one input a file of the folder in/. What cannot be a file there is
+// mounted over an empty one: bring then returns the mount, which is read-only.
+func (n *Node) bring(ctx context.Context, a *attempt, in functions.Input) (*runtime.Mount, *functions.Failure) {
+	file := a.folder.path("in", in.Name)
+	switch {
+	case in.File != "":
+		return n.bringShared(ctx, in, file)
+	case in.URL != "":
+		return nil, n.bringURL(ctx, in, file)
+	}
+	return nil, n.bringObject(ctx, in, file)
+}
+
+// bringObject takes an object from the nearest place: the disk of a store on this
+// machine, the cache, the store.
+func (n *Node) bringObject(ctx context.Context, in functions.Input, file string) *functions.Failure {
+	what, ref := "input "+in.Name, in.ObjectRef
+	if there, err := n.linkLocal(ref, file); there || err != nil {
+		return stageFailure(what, ref, err)
+	}
+	if id := identity(ref); id != "" {
+		download := func(ctx context.Context, f *os.File) error { return n.download(ctx, ref, f) }
+		if there, err := n.cache.bring(ctx, id, functions.Bytes(ref.Size), file, download); there {
+			return stageFailure(what, ref, err)
+		}
+	}
+	return n.fetch(ctx, ref, what, file)
+}
+
+// fetch brings one object from the store to a file of its own.
+func (n *Node) fetch(ctx context.Context, ref functions.ObjectRef, what, file string) *functions.Failure {
+	return stageFailure(what, ref, create(file, func(f *os.File) error { return n.download(ctx, ref, f) }))
+}
+
+// download writes an object to an empty file. It is ErrConflict when the content
+// is not the one that ref names.
+func (n *Node) download(ctx context.Context, ref functions.ObjectRef, f *os.File) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, transferTime(ref.Size), functions.ErrTimeout)
 	defer cancel()
 	sum, err := n.cfg.Objects.Stage(ctx, ref, f)
-	switch {
+	if err == nil && ref.SHA256 != "" && sum != ref.SHA256 {
+		return functions.Conflict("object_changed", "its SHA-256 is %s instead of %s", sum, ref.SHA256)
+	}
+	return err
+}
+
+// stageFailure says what an error of staging means for the attempt.
+func stageFailure(what string, ref functions.ObjectRef, err error) *functions.Failure {
+	if err == nil {
+		return nil
+	}
+	if full, ok := errors.AsType[*roomError](err); ok {
+		return full.failure()
+	}
+	switch _, onDisk := errors.AsType[*fs.PathError](err); {
 	case errors.Is(err, functions.ErrNotFound):
 		return &functions.Failure{Class: functions.InputGone, Message: fmt.Sprintf("%s (%s/%s) no longer exists", what, ref.Bucket, ref.Key)}
-	case errors.Is(err, functions.ErrConflict), err == nil && ref.SHA256 != "" && sum != ref.SHA256:
+	case errors.Is(err, functions.ErrConflict):
 		return &functions.Failure{Class: functions.InputGone, Message: fmt.Sprintf("%s (%s/%s) has changed since the task was accepted", what, ref.Bucket, ref.Key)}
-	case err != nil && fullDisk(err):
+	case onDisk, fullDisk(err):
 		return diskFailure("write "+what, err)
-	case err != nil:
-		return &functions.Failure{Class: functions.Store, Message: fmt.Sprintf("cannot read %s (%s/%s): %v", what, ref.Bucket, ref.Key, err)}
 	}
-	return nil
+	return &functions.Failure{Class: functions.Store, Message: fmt.Sprintf("cannot read %s (%s/%s): %v", what, ref.Bucket, ref.Key, err)}
 }
 
 // transferTime is the longest that an object may take: a minute, and a second
@@ -99,6 +180,9 @@ func transferTime(size int64) time.Duration {
 // is staged from its beginning. Without inputs nothing is mounted over the empty
 // work/in.
 func (f folder) layOut(user owner, inputs bool) error {
+	if err := unbind(f.in()); err != nil {
+		return err
+	}
 	for _, old := range []string{f.in(), f.work(), f.tmp(), f.event(), f.path("event")} {
 		if err := os.RemoveAll(old); err != nil {
 			return err

@@ -47,7 +47,7 @@ func Commands(app App) []*cobra.Command {
 	cmds := []*cobra.Command{
 		deployCommand(app, f), functionsCommand(app, f), invokeCommand(app, f), uploadCommand(app, f),
 		tasksCommand(app, f), taskCommand(app, f), logsCommand(app, f), cancelCommand(app, f), retryCommand(app, f),
-		nodesCommand(app, f), doctorCommand(app, f),
+		nodesCommand(app, f), ingestCommand(app, f), backfillCommand(app, f), doctorCommand(app, f),
 	}
 	for _, c := range cmds {
 		f.bind(c)

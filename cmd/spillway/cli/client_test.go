@@ -79,8 +79,10 @@ func TestUnreachableHidesSignatures(t *testing.T) {
 	if err := os.WriteFile(f, []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	session := `{"id":"t1","state":"awaiting_upload","upload":{"method":"PUT","url":"` + srv.URL + `/uploads/x?X-Amz-Signature=secret"}}`
 	got := runOn(t, answers{
-		"POST /v1/uploads": {201, `{"id":"t1","upload":{"method":"PUT","url":"` + srv.URL + `/uploads/x?X-Amz-Signature=secret"}}`},
+		"POST /v1/uploads":   {201, session},
+		"GET /v1/uploads/t1": {200, session},
 	}, "upload", f, "--function", "f")
 	if got.code != 7 || strings.Contains(got.err, "secret") || !strings.Contains(got.err, srv.URL) || !strings.Contains(got.err, "--store-public") {
 		t.Errorf("%+v", got)
@@ -99,8 +101,10 @@ func TestUploadSendsWhatWasSigned(t *testing.T) {
 			w.WriteHeader(status)
 			_, _ = w.Write([]byte("<Code>SignatureDoesNotMatch</Code>"))
 		}))
+		session := `{"id":"t1","state":"awaiting_upload","size":5,"upload":{"method":"PUT","url":"` + store.URL + `/x","headers":{"X-Signed":"yes"}}}`
 		got := runOn(t, answers{
-			"POST /v1/uploads":             {201, `{"id":"t1","upload":{"method":"PUT","url":"` + store.URL + `/x","headers":{"X-Signed":"yes"}}}`},
+			"POST /v1/uploads":             {201, session},
+			"GET /v1/uploads/t1":           {200, session},
 			"POST /v1/uploads/t1/complete": {200, `{}`},
 			"GET /v1/tasks/t1":             {200, `{"id":"t1","status":"succeeded"}`},
 		}, "upload", f, "--function", "f", "-o", "name", "--key", "secret")
@@ -110,7 +114,7 @@ func TestUploadSendsWhatWasSigned(t *testing.T) {
 		}
 		want := said{out: "task/t1\n"}
 		if status == 403 {
-			want = said{err: "error: upload " + f + ": the store answered 403 Forbidden: <Code>SignatureDoesNotMatch</Code>\n", code: 1}
+			want = said{err: "error: upload " + f + ": the store refused it: the store answered 403: <Code>SignatureDoesNotMatch</Code>\nhint: " + clockHint + "\n", code: 3}
 		}
 		if got != want {
 			t.Errorf("%d: %+v, want %+v", status, got, want)

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -18,8 +19,9 @@ const maxHold = time.Minute
 
 type invokeOptions struct {
 	callInput
-	key     string // makes the call once
-	outFile string // "" = standard output
+	inputs  []string // that are somewhere already
+	key     string   // makes the call once
+	outFile string   // "" = standard output
 	async   bool
 	wait    time.Duration
 }
@@ -30,11 +32,14 @@ func invokeCommand(app App, f *flags) *cobra.Command {
 		Use:   "invoke FUNCTION",
 		Short: "Call a function and print its result",
 		Long: "Call a function with JSON (-d) or with a file of up to 6 MiB (-f; for larger ones there is spillway upload).\n" +
+			"With --input it works on files that are somewhere already: file:SHARE/PATH in a shared folder, an http(s) URL,\n" +
+			"or s3://BUCKET/KEY in the store. NAME= before one names it for the function.\n" +
 			"The result goes to standard output as the function gave it; the task and its device go to standard error.\n" +
 			"When --wait is over first, the task's id is printed instead, and the exit code is 6 or 124.",
 		Example: "  spillway invoke echo -d '{\"hello\":\"world\"}'\n" +
 			"  jq .event call.json | spillway invoke echo -d @-\n" +
 			"  spillway invoke thumbnail -f holiday.jpg -w thumbnail.json\n" +
+			"  spillway invoke media-info --input file:media/talks/one.mp4\n" +
 			"  spillway invoke transcribe -f talk.ogg --device required --wait 10m",
 		GroupID:           groupTasks,
 		Args:              cobra.ExactArgs(1),
@@ -53,6 +58,7 @@ func invokeCommand(app App, f *flags) *cobra.Command {
 	fl := cmd.Flags()
 	fl.StringVarP(&o.data, "data", "d", "", "JSON event; @FILE reads a file, @- standard input")
 	fl.StringVarP(&o.file, "file", "f", "", "send this file as the input")
+	fl.StringArrayVar(&o.inputs, "input", nil, "work on this file: file:SHARE/PATH, http(s)://..., or s3://BUCKET/KEY; may be repeated")
 	fl.StringVar(&o.device, "device", "", "required, preferred, auto or never; default as the function says")
 	fl.StringVar(&o.key, "idempotency-key", "", "a call repeated with this key does not run again: it gets the first one's result")
 	fl.StringVarP(&o.outFile, "write", "w", "", "write the result to this file")
@@ -60,6 +66,7 @@ func invokeCommand(app App, f *flags) *cobra.Command {
 	fl.DurationVar(&o.wait, "wait", time.Minute, "wait this long for the result")
 	suggest(cmd, "device", policies...)
 	cmd.MarkFlagsMutuallyExclusive("data", "file")
+	cmd.MarkFlagsMutuallyExclusive("input", "file")
 	cmd.MarkFlagsMutuallyExclusive("async", "wait")
 	cmd.MarkFlagsMutuallyExclusive("async", "write")
 	return cmd
@@ -71,7 +78,11 @@ var policies = []string{string(functions.Required), string(functions.Preferred),
 // hold long enough is waited for as a task.
 func invoke(ctx context.Context, app App, f *flags, c *client, fn string, o invokeOptions) error {
 	until := time.Now().Add(o.wait)
-	body, header, err := o.open(app)
+	path, open := functionPath(fn)+"/invoke", func() (io.Reader, http.Header, error) { return o.open(app) }
+	if len(o.inputs) > 0 {
+		path, open = "/v1/tasks", func() (io.Reader, http.Header, error) { return o.openTask(app, fn) }
+	}
+	body, header, err := open()
 	if err != nil {
 		return err
 	}
@@ -81,7 +92,7 @@ func invoke(ctx context.Context, app App, f *flags, c *client, fn string, o invo
 	if o.async {
 		header.Set("Prefer", "respond-async")
 	}
-	resp, err := c.do(ctx, http.MethodPost, functionPath(fn)+"/invoke?wait="+min(o.wait, maxHold).String(), header, body)
+	resp, err := c.do(ctx, http.MethodPost, path+"?wait="+min(o.wait, maxHold).String(), header, body)
 	if err != nil {
 		return err
 	}
@@ -120,7 +131,7 @@ func because(reason string) string {
 	return " (" + reason + ")"
 }
 
-// functionPath takes what -o name prints as well as a name.
-func functionPath(name string) string {
-	return "/v1/functions/" + url.PathEscape(strings.TrimPrefix(name, "function/"))
-}
+func functionPath(name string) string { return "/v1/functions/" + url.PathEscape(functionName(name)) }
+
+// functionName takes what -o name prints as well as a name.
+func functionName(name string) string { return strings.TrimPrefix(name, "function/") }

@@ -23,6 +23,8 @@
 //     empty, "." or ".." elements, gets 400.
 //   - It has no lifecycle rules and no notification configuration. Uploads in
 //     parts that nobody completed are removed a day after their last part.
+//   - The file of an object is never written to: an overwrite makes another. So
+//     Local may hand it out, and tasks may be linked to it for as long as they run.
 //   - A checksum that trails the body is misread over plain HTTP; package
 //     objects sends none there.
 package embedded

@@ -93,6 +93,16 @@ func run(verb string, args []string) int {
 		return fork(number(args[0]))
 	case "write": // write FILE MIB: a file of zeros
 		return write(args[0], number(args[1]))
+	case "reread": // reread FILE: print it, wait for SIGTERM, print it again
+		c := make(chan os.Signal, 1)
+		signal.Notify(c, syscall.SIGTERM)
+		if code := run("cat", args); code != 0 {
+			return code
+		}
+		<-c
+		return run("cat", args)
+	case "harm": // harm FILE ELSEWHERE: name every way in which the file could be changed
+		return harm(args[0], args[1])
 	case "facts": // facts: what the kernel says of this process
 		facts()
 	default:
@@ -136,6 +146,54 @@ func write(path string, mib int) int {
 		return bad(err)
 	}
 	return 0
+}
+
+// harm tries to change a file, or to make a name for it where it could be changed.
+func harm(path, elsewhere string) int {
+	done := 0
+	for _, c := range []struct {
+		name string
+		try  func() error
+	}{
+		{"write", func() error { return os.WriteFile(path, []byte("harm"), 0) }},
+		{"append", func() error { return opened(path, os.O_WRONLY|os.O_APPEND) }},
+		{"truncate", func() error { return os.Truncate(path, 0) }},
+		{"mode", func() error { return os.Chmod(path, 0o777) }},
+		{"owner", func() error { return os.Chown(path, os.Getuid(), os.Getgid()) }},
+		{"times", func() error { return os.Chtimes(path, time.Unix(1, 0), time.Unix(1, 0)) }},
+		{"attribute", func() error { return syscall.Setxattr(path, "user.etag", []byte("harm"), 0) }},
+		{"link", func() error { return os.Link(path, elsewhere) }},
+		{"move", func() error { return os.Rename(path, elsewhere) }},
+		{"remove", func() error { return os.Remove(path) }},
+		{"beside", func() error { return os.WriteFile(path+"2", nil, 0o600) }},
+		{"remount", func() error {
+			return syscall.Mount("", filepath.Dir(path), "", syscall.MS_REMOUNT|syscall.MS_BIND, "")
+		}},
+		{"descriptor", func() error {
+			f, err := os.Open(path)
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			return opened("/proc/self/fd/"+strconv.Itoa(int(f.Fd())), os.O_WRONLY)
+		}},
+	} {
+		if err := c.try(); err != nil {
+			fmt.Fprintln(os.Stderr, c.name, "refused:", err)
+			continue
+		}
+		fmt.Println(c.name)
+		done++
+	}
+	return done
+}
+
+func opened(path string, flag int) error {
+	f, err := os.OpenFile(path, flag, 0)
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }
 
 func facts() {

@@ -1,0 +1,145 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/minio/minio-go/v7"
+
+	"github.com/spillway/spillway/e2e/harness"
+)
+
+// ingest puts small objects into a watched bucket and takes the time from each
+// one's acknowledgement to its task.
+func (b *bench) ingest(ctx context.Context) error {
+	for _, targets := range [][]string{{"FAST"}, {"FAST", "DURABLE"}, {"DURABLE"}} {
+		if err := b.ingestBy(ctx, targets); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ingestBy measures with one choice of webhooks: as fast as 16 clients put, and
+// then at half of the rate that this had.
+func (b *bench) ingestBy(ctx context.Context, targets []string) error {
+	name := strings.Join(targets, "+")
+	s, err := b.onMinIO(ctx, "ingest-"+name, targets, "--reconcile", "5s")
+	if err != nil {
+		return err
+	}
+	defer s.stop()
+	note(name + ": client, MinIO and server share the cores; the tasks stay in the queue; created_at is cut to whole milliseconds")
+	watch := fmt.Sprintf(never, "fn") + "triggers: [{bucket: inbox}]\n"
+	if _, _, _, err := s.srv.Call(ctx, "POST", "/v1/functions", map[string]string{"Content-Type": "application/yaml"}, strings.NewReader(watch)); err != nil {
+		return err
+	}
+	if _, err := s.burst(ctx, "warm", 200, 50); err != nil {
+		return err
+	}
+	most, err := s.burst(ctx, "most", b.objects, 0)
+	if err != nil {
+		return err
+	}
+	most.print(name + ", as fast as 16 clients put")
+	half, err := s.burst(ctx, "half", min(b.objects, int(most.rate*15)), most.rate/2)
+	if err != nil {
+		return err
+	}
+	half.print(name + ", at half of that")
+	return nil
+}
+
+// burst is the outcome of putting n objects.
+type burst struct {
+	puts, rate    float64   // per second: acknowledged, turned into tasks
+	late          []float64 // ms from acknowledgement to the task
+	listed        int       // found by listing only
+	client, minio time.Duration
+	server        time.Duration
+	n             int
+}
+
+func (u *burst) print(what string) {
+	figure(fmt.Sprintf("%s: %d objects put", what, u.n), u.puts, "per second")
+	figure("  turned into tasks", u.rate, "per second")
+	spread("  acknowledged to its task", u.late)
+	figure("  found by listing", float64(u.listed), "objects")
+	per := func(d time.Duration) float64 { return ms(d) / float64(u.n) }
+	fmt.Printf("  %-56s %10.2f ms client %10.2f MinIO %10.2f server\n", "  processor time of an object", per(u.client), per(u.minio), per(u.server))
+}
+
+// burst puts n objects with 16 clients, at a rate per second or as fast as it
+// goes, and waits for all their tasks.
+func (s *sides) burst(ctx context.Context, prefix string, n int, rate float64) (*burst, error) {
+	u := &burst{n: n}
+	before, listed := s.processor(), s.log.count()
+	acked := map[string]time.Time{}
+	var mu sync.Mutex // guards acked
+	began := time.Now()
+	var body [256]byte
+	err := each(ctx, n, 16, func(ctx context.Context, i int) error {
+		if rate > 0 {
+			time.Sleep(time.Until(began.Add(time.Duration(float64(i) / rate * float64(time.Second)))))
+		}
+		key := fmt.Sprintf("%s/%06d", prefix, i)
+		_, err := s.s3.PutObject(ctx, "inbox", key, bytes.NewReader(body[:]), int64(len(body)), minio.PutObjectOptions{DisableContentSha256: true})
+		now := time.Now()
+		mu.Lock()
+		defer mu.Unlock()
+		acked[key] = now
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	u.puts = float64(n) / time.Since(began).Seconds()
+	var last time.Time
+	seen := map[string]bool{}
+	for len(seen) < n { // newest first: the next look begins at the newest again
+		for cursor := ""; ; {
+			var page struct {
+				Tasks []harness.Task
+				Next  string `json:"next_cursor"`
+			}
+			if err := s.srv.JSON(ctx, http.MethodGet, "/v1/tasks?limit=500&cursor="+cursor, nil, &page); err != nil {
+				return nil, err
+			}
+			for _, t := range page.Tasks {
+				key := t.Inputs[0].Key
+				at, ok := acked[key]
+				if !ok || seen[key] {
+					continue
+				}
+				seen[key] = true
+				u.late = append(u.late, max(0, ms(t.CreatedAt.Sub(at))))
+				if t.CreatedAt.After(last) {
+					last = t.CreatedAt
+				}
+			}
+			if cursor = page.Next; cursor == "" || len(seen) == n {
+				break
+			}
+		}
+		if len(seen) < n {
+			select {
+			case <-time.After(500 * time.Millisecond):
+			case <-ctx.Done():
+				return nil, context.Cause(ctx)
+			}
+		}
+		if time.Since(began) > 5*time.Minute {
+			return nil, fmt.Errorf("%d of %d objects have a task after 5 minutes", len(seen), n)
+		}
+	}
+	u.rate = float64(n) / last.Sub(began).Seconds()
+	after := s.processor()
+	u.client, u.minio, u.server = after[0]-before[0], after[1]-before[1], after[2]-before[2]
+	u.listed = s.log.count() - listed
+	return u, nil
+}
