@@ -137,7 +137,10 @@ func open(c *Config) (*outbox, error) {
 		})
 		return err
 	})
-	return box, err
+	if err != nil {
+		return nil, err
+	}
+	return box, box.tidy(attrs, versions)
 }
 
 func gateway(c Config) *embedgw.Config {

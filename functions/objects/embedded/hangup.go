@@ -17,7 +17,8 @@ const hangUpEvery = 50 * time.Millisecond
 // hangUp ends the connections of addr's port on which nothing ever came, again
 // and again until ctx ends. The library's stop takes such a connection for one
 // with a request and waits ten seconds for it. Web browsers and HTTP clients
-// open them to have one in reserve.
+// open them to have one in reserve. One over TLS has had its greeting, and is
+// waited for.
 func hangUp(ctx context.Context, addr string) {
 	_, port, _ := net.SplitHostPort(addr)
 	n, err := net.LookupPort("tcp", port)
