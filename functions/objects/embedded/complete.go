@@ -19,6 +19,7 @@ func (o *outbox) CompleteMultipartUpload(ctx context.Context, in *s3.CompleteMul
 		return none, "", err
 	}
 	defer leave()
+	ctx = throughStop(ctx)
 	_, err = o.ListParts(ctx, &s3.ListPartsInput{Bucket: in.Bucket, Key: in.Key, UploadId: in.UploadId, MaxParts: new(int32(1))})
 	if err != nil {
 		return none, "", err

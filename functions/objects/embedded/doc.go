@@ -9,7 +9,9 @@
 // power failure of a disk that honours fsync: the file is written apart,
 // appears under its name at once, and it and its folders are synced before the
 // answer. Then Config.Created is called, and only then the client hears of it.
-// An older version that an overwrite moved away is not synced.
+// An older version that an overwrite moved away is not synced. An upload in
+// parts that a kill met while it was being completed is at the next start an
+// upload again, with all its parts, unless its object was there already.
 //
 // # What to know before running it
 //
@@ -17,6 +19,8 @@
 //     data folder and then works with relative paths. So: one store per process,
 //     every other path of the process absolute, exec.Cmd.Dir always set, and
 //     never os.Chdir or t.Chdir.
+//   - One process per Root, which nothing checks: a start removes the half files
+//     that it finds.
 //   - A key cannot be an object and a folder of objects at once: p and p/q
 //     exclude each other, and the later upload gets 409.
 //   - A key is a file's name: one that names its file in a roundabout way, with

@@ -75,8 +75,14 @@ func Run(ctx context.Context, c Config) error {
 	defer stop()
 	var janitor sync.WaitGroup
 	janitor.Go(func() { sweep(ctx, disk, c.Log) })
+	served, end := context.WithCancel(context.Background())
+	janitor.Go(func() {
+		<-ctx.Done()
+		hangUp(served, c.Addr)
+	})
 	err = embedgw.RunVersityGW(ctx, disk, gateway(c))
 	stop()
+	end()
 	janitor.Wait()
 	if err != nil {
 		return fmt.Errorf("serve the embedded store on %s: %w", c.Addr, err)
@@ -131,7 +137,10 @@ func open(c *Config) (*outbox, error) {
 		})
 		return err
 	})
-	return box, err
+	if err != nil {
+		return nil, err
+	}
+	return box, box.tidy(attrs, versions)
 }
 
 func gateway(c Config) *embedgw.Config {

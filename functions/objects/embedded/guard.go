@@ -50,7 +50,7 @@ func (o *outbox) UploadPartCopy(ctx context.Context, in *s3.UploadPartCopyInput)
 	if err := uploadOK(in.UploadId); err != nil {
 		return s3response.CopyPartResult{}, err
 	}
-	return o.Backend.UploadPartCopy(ctx, in)
+	return o.Backend.UploadPartCopy(throughStop(ctx), in)
 }
 
 func (o *outbox) ListParts(ctx context.Context, in *s3.ListPartsInput) (s3response.ListPartsResult, error) {

@@ -40,7 +40,7 @@ func (o *outbox) PutObject(ctx context.Context, in s3response.PutObjectInput) (s
 		return s3response.PutObjectOutput{}, err
 	}
 	in.Body = whole(in.Body, in.ContentLength)
-	out, err := o.Backend.PutObject(ctx, in)
+	out, err := o.Backend.PutObject(throughStop(ctx), in)
 	if err != nil {
 		return out, err
 	}
@@ -52,14 +52,14 @@ func (o *outbox) UploadPart(ctx context.Context, in *s3.UploadPartInput) (*s3.Up
 		return nil, err
 	}
 	in.Body = whole(in.Body, in.ContentLength)
-	return o.Backend.UploadPart(ctx, in)
+	return o.Backend.UploadPart(throughStop(ctx), in)
 }
 
 func (o *outbox) CopyObject(ctx context.Context, in s3response.CopyObjectInput) (s3response.CopyObjectOutput, error) {
 	if err := keyOK(in.Key); err != nil {
 		return s3response.CopyObjectOutput{}, err
 	}
-	out, err := o.Backend.CopyObject(ctx, in)
+	out, err := o.Backend.CopyObject(throughStop(ctx), in)
 	if err != nil {
 		return out, err
 	}
@@ -69,6 +69,10 @@ func (o *outbox) CopyObject(ctx context.Context, in s3response.CopyObjectInput) 
 	}
 	return out, o.commit(ctx, in.Bucket, in.Key, etag, deref(out.VersionId))
 }
+
+// throughStop is ctx for work that a stop lets finish. A request's context ends
+// as soon as a stop begins, and with nothing else.
+func throughStop(ctx context.Context) context.Context { return context.WithoutCancel(ctx) }
 
 // whole returns r such that ending before size bytes is an error. The library
 // takes the end of a broken connection for the end of the body when that has no
@@ -115,7 +119,7 @@ func (o *outbox) commit(ctx context.Context, bucket, key *string, etag, version 
 	if o.created == nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), createdTimeout)
+	ctx, cancel := context.WithTimeout(throughStop(ctx), createdTimeout)
 	defer cancel()
 	if err := o.created(ctx, b, k, strings.Trim(strings.Clone(etag), `"`), strings.Clone(version)); err != nil {
 		o.log.Warn("new object not reported", "bucket", b, "key", k, "err", err)
