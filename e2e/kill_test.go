@@ -39,7 +39,8 @@ func TestKillNine(t *testing.T) {
 	accepted := &ledger{byKey: map[string]functions.TaskID{}}
 	load, stopLoad := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
-	for c := range 4 {
+	const clients = 4
+	for c := range clients {
 		wg.Go(func() { submitForever(load, srv, c, accepted) })
 	}
 	for range *kills {
@@ -56,7 +57,7 @@ func TestKillNine(t *testing.T) {
 	}
 	stopLoad()
 	wg.Wait()
-	accepted.check(t, srv)
+	accepted.check(t, srv, clients)
 	eventually(t, time.Minute, "no container and no task folder is left", func() bool {
 		folders, err := os.ReadDir(filepath.Join(data, "node", "tasks"))
 		return err == nil && len(folders) == 0 && len(containers(t, nodeName(t))) == 0
@@ -96,7 +97,7 @@ func submitForever(ctx context.Context, srv *harness.Server, client int, l *ledg
 }
 
 // check waits for every accepted task and compares.
-func (l *ledger) check(t *testing.T, srv *harness.Server) {
+func (l *ledger) check(t *testing.T, srv *harness.Server, clients int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeoutCause(t.Context(), 8*time.Minute, errors.New("accepted tasks did not end within 8 minutes"))
 	defer cancel()
@@ -132,7 +133,7 @@ func (l *ledger) check(t *testing.T, srv *harness.Server) {
 			strays++ // accepted just as the load stopped: its answer was lost with the connection
 		}
 	}
-	if strays > 4 {
+	if strays > clients {
 		t.Errorf("%d tasks exist that no client was told of; at most one per client can", strays)
 	}
 	t.Logf("accepted %d, listed %d, lost 0, attempts per task %v", len(l.byKey), len(ids), attempts)

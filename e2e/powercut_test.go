@@ -45,7 +45,8 @@ func TestPowerCut(t *testing.T) {
 	accepted := &ledger{byKey: map[string]functions.TaskID{}}
 	load, stop := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
-	for c := range 8 {
+	const clients = 8
+	for c := range clients {
 		wg.Go(func() { submitFast(load, srv, c, accepted) })
 	}
 	pause(t, time.Second)
@@ -60,7 +61,7 @@ func TestPowerCut(t *testing.T) {
 
 	second := mount(t, copied)
 	again := serverWith(t, harness.Config{Data: filepath.Join(second, "data"), Args: []string{"--runtime", "simulated", "--disk-floor", "16MiB"}, Ports: ports})
-	accepted.check(t, again)
+	accepted.check(t, again, clients)
 }
 
 // mount mounts an ext4 image until the test ends.
