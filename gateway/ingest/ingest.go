@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/singleflight"
+
 	"github.com/spillway/spillway/functions"
 	"github.com/spillway/spillway/gateway/intake"
 )
@@ -84,6 +86,8 @@ type Hint struct {
 	Bucket    string
 	Key       string
 	VersionID string // empty = the newest
+	ETag      string // as the report says, which proves nothing; empty = it does not say
+	Size      int64  // the same
 	Source    Source // empty = webhook
 }
 
@@ -93,6 +97,8 @@ type Ingest struct {
 
 	figures *figures
 	ended   chan functions.TaskID // succeeded with outputs; Run offers them
+	backlog *backlog              // of Later; Run offers it
+	flights singleflight.Group    // by what hints say that the object is
 	wake    chan struct{}         // for Subscribe: functions have changed
 
 	mu      sync.Mutex          // guards refused
@@ -133,6 +139,7 @@ func New(c Config) *Ingest {
 		Config:  c,
 		figures: newFigures(c.Now),
 		ended:   make(chan functions.TaskID, manyEnded),
+		backlog: newBacklog(),
 		wake:    make(chan struct{}, 1),
 		refused: make(map[string]struct{}),
 	}
