@@ -17,19 +17,20 @@ import (
 // ingest puts small objects into a watched bucket and takes the time from each
 // one's acknowledgement to its task.
 func (b *bench) ingest(ctx context.Context) error {
-	for _, targets := range [][]string{{"FAST"}, {"FAST", "DURABLE"}, {"DURABLE"}} {
-		if err := b.ingestBy(ctx, targets); err != nil {
+	objects := b.objects
+	for _, name := range strings.Split(b.targets, ",") {
+		if err := b.ingestBy(ctx, name, objects); err != nil {
 			return err
 		}
+		objects = b.objects / 3
 	}
 	return nil
 }
 
 // ingestBy measures with one choice of webhooks: as fast as 16 clients put, and
 // then at half of the rate that this had.
-func (b *bench) ingestBy(ctx context.Context, targets []string) error {
-	name := strings.Join(targets, "+")
-	s, err := b.onMinIO(ctx, "ingest-"+name, targets, "--reconcile", "5s")
+func (b *bench) ingestBy(ctx context.Context, name string, objects int) error {
+	s, err := b.onMinIO(ctx, "ingest-"+name, strings.Split(name, "+"), "--reconcile", "5s")
 	if err != nil {
 		return err
 	}
@@ -42,12 +43,12 @@ func (b *bench) ingestBy(ctx context.Context, targets []string) error {
 	if _, err := s.burst(ctx, "warm", 200, 50); err != nil {
 		return err
 	}
-	most, err := s.burst(ctx, "most", b.objects, 0)
+	most, err := s.burst(ctx, "most", objects, 0)
 	if err != nil {
 		return err
 	}
 	most.print(name + ", as fast as 16 clients put")
-	half, err := s.burst(ctx, "half", min(b.objects, int(most.rate*15)), most.rate/2)
+	half, err := s.burst(ctx, "half", min(objects, int(most.rate*10)), most.rate/2)
 	if err != nil {
 		return err
 	}

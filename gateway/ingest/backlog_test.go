@@ -69,6 +69,10 @@ func (s *drowsy) Stat(ctx context.Context, bucket, key, version string) (functio
 	}
 }
 
+func (s *drowsy) Head(ctx context.Context, bucket, key, version string, _, most int64) (functions.ObjectRef, []byte, error) {
+	return headOf(ctx, s, bucket, key, version, most)
+}
+
 // A report of the fast target is answered while the store is still asked about
 // its object, and about no more objects at once than there are workers.
 func TestFastReportsAreAnsweredAtOnce(t *testing.T) {

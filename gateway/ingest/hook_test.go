@@ -119,6 +119,10 @@ func (s swapped) Stat(ctx context.Context, bucket, key, version string) (functio
 	return ref, err
 }
 
+func (s swapped) Head(ctx context.Context, bucket, key, version string, _, most int64) (functions.ObjectRef, []byte, error) {
+	return headOf(ctx, s, bucket, key, version, most)
+}
+
 func TestObjectsThatChangeWhileTheyAreLookedAt(t *testing.T) {
 	for _, versioned := range []bool{false, true} {
 		in, e, s := build(registry{fn("f", functions.Trigger{Bucket: "inbox"})})

@@ -2,7 +2,6 @@ package ingest
 
 import (
 	"context"
-	"io"
 	"iter"
 	"log/slog"
 	"sync"
@@ -20,10 +19,10 @@ type Functions interface {
 	Versions(name functions.Name) []functions.Function // oldest first
 }
 
-// Objects is the store.
+// Objects is the store. Head looks at an object, which may be expected to be so
+// large, and reads its first bytes.
 type Objects interface {
-	Stat(ctx context.Context, bucket, key, version string) (functions.ObjectRef, error)
-	GetRange(ctx context.Context, ref functions.ObjectRef, off, length int64) (io.ReadCloser, error)
+	Head(ctx context.Context, bucket, key, version string, expect, most int64) (ref functions.ObjectRef, head []byte, err error)
 	ListSince(ctx context.Context, bucket, prefix string, since time.Time) iter.Seq2[functions.Listed, error]
 }
 

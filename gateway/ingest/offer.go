@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"path"
 	"strconv"
 	"strings"
@@ -144,7 +143,11 @@ func (in *Ingest) take(ctx context.Context, f find, found []candidate) (n tally,
 		}
 		return n, err
 	}
-	ref, err := in.Objects.Stat(ctx, f.Bucket, f.Key, f.VersionID)
+	expect := f.Size
+	if f.ETag == "" {
+		expect = functions.UnknownSize
+	}
+	ref, head, err := in.Objects.Head(ctx, f.Bucket, f.Key, f.VersionID, expect, content.HeadSize)
 	if gone(err) {
 		n.unfit += len(found)
 		return n, nil
@@ -163,14 +166,7 @@ func (in *Ingest) take(ctx context.Context, f find, found []candidate) (n tally,
 	if len(left) == 0 {
 		return n, nil
 	}
-	ct, err := in.sniff(ctx, ref)
-	if gone(err) {
-		n.unfit += len(left)
-		return n, nil
-	}
-	if err != nil {
-		return fail(id, left, fmt.Errorf("tell the type of new object: %w", err))
-	}
+	ct := content.Detect(head, path.Base(ref.Key), ref.ContentType)
 	var failed error
 	for _, c := range left {
 		err := in.start(ctx, &n, c, f, ref, ct)
@@ -264,21 +260,6 @@ func (in *Ingest) start(ctx context.Context, n *tally, c candidate, f find, ref 
 	in.refuse(id, c.Function)
 	n.unfit++
 	return nil
-}
-
-func (in *Ingest) sniff(ctx context.Context, ref functions.ObjectRef) (content.Type, error) {
-	head := []byte{} // not nil: that there are no bytes is known, too
-	if ref.Size > 0 {
-		r, err := in.Objects.GetRange(ctx, ref, 0, content.HeadSize)
-		if err != nil {
-			return content.Type{}, err
-		}
-		defer r.Close()
-		if head, err = io.ReadAll(io.LimitReader(r, content.HeadSize)); err != nil {
-			return content.Type{}, err
-		}
-	}
-	return content.Detect(head, path.Base(ref.Key), ref.ContentType), nil
 }
 
 // maxRefused bounds the memory of what does not match; past it, it is learnt anew.
