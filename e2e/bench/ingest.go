@@ -27,8 +27,8 @@ func (b *bench) ingest(ctx context.Context) error {
 	return nil
 }
 
-// ingestBy measures with one choice of webhooks: as fast as 16 clients put, and
-// then at half of the rate that this had.
+// ingestBy measures with one choice of webhooks: as fast as 16 clients put, then
+// at shares of the rate that this had; or at the rate that was asked for.
 func (b *bench) ingestBy(ctx context.Context, name string, objects int) error {
 	s, err := b.onMinIO(ctx, "ingest-"+name, strings.Split(name, "+"), "--reconcile", "5s")
 	if err != nil {
@@ -43,16 +43,22 @@ func (b *bench) ingestBy(ctx context.Context, name string, objects int) error {
 	if _, err := s.burst(ctx, "warm", 200, 50); err != nil {
 		return err
 	}
-	most, err := s.burst(ctx, "most", objects, 0)
+	most, err := s.burst(ctx, "most", objects, b.rate)
 	if err != nil {
 		return err
+	}
+	if b.rate > 0 {
+		most.print(fmt.Sprintf("%s, %.0f per second", name, b.rate))
+		return nil
 	}
 	most.print(name + ", as fast as 16 clients put")
-	half, err := s.burst(ctx, "half", min(objects, int(most.rate*10)), most.rate/2)
-	if err != nil {
-		return err
+	for _, share := range []float64{0.5, 0.75} {
+		u, err := s.burst(ctx, fmt.Sprint(share), min(objects, int(most.rate*share*15)), most.rate*share)
+		if err != nil {
+			return err
+		}
+		u.print(fmt.Sprintf("%s, at %.2f of that", name, share))
 	}
-	half.print(name + ", at half of that")
 	return nil
 }
 

@@ -23,11 +23,12 @@ import (
 // bench is one run of the command.
 type bench struct {
 	dir, bin string
-	enqueue  int    // tasks to accept as fast as it goes
-	queued   int    // tasks in the queue for memory and restart
-	objects  int    // small ones to put into a watched bucket
-	targets  string // of MinIO's reports, to compare
-	rounds   int    // of the steps that compare ways of a file
+	enqueue  int     // tasks to accept as fast as it goes
+	queued   int     // tasks in the queue for memory and restart
+	objects  int     // small ones to put into a watched bucket
+	rate     float64 // of putting them, per second; 0 = as fast as it goes, and then at shares of that
+	targets  string  // of MinIO's reports, to compare
+	rounds   int     // of the steps that compare ways of a file
 }
 
 // steps in the order in which they run.
@@ -50,6 +51,7 @@ func main() {
 	flag.IntVar(&b.queued, "queued", 1_000_000, "tasks to queue for memory and restart")
 	flag.IntVar(&b.enqueue, "enqueue", 100_000, "tasks to accept with 64 clients")
 	flag.IntVar(&b.objects, "objects", 10_000, "small objects to put into a watched bucket")
+	flag.Float64Var(&b.rate, "rate", 0, "put them at this rate per second (default: as fast as it goes, then at a half and three quarters of that)")
 	flag.StringVar(&b.targets, "targets", "FAST,FAST+DURABLE", "webhooks that report small objects, each choice on its own; all but the first get a third of the objects")
 	flag.IntVar(&b.rounds, "rounds", 3, "how often each way of a file is measured")
 	flag.StringVar(&b.bin, "bin", "", "measure this binary (default: build one)")

@@ -166,11 +166,11 @@ func (d *Door) Accept(ctx context.Context, c Call) (Ticket, error) {
 	if err != nil {
 		return Ticket{}, fmt.Errorf("submit task: %w", err)
 	}
-	if c.Key != "" {
-		return d.winner(ctx, c, t.ID, seq)
-	}
 	if t, err = functions.Accept(e, seq); err != nil {
 		return Ticket{}, fmt.Errorf("accept own submit event: %w", err)
+	}
+	if c.Key != "" {
+		return d.winner(ctx, c, t, seq)
 	}
 	return Ticket{Task: t}, nil
 }
