@@ -27,6 +27,7 @@ type bench struct {
 	queued   int     // tasks in the queue for memory and restart
 	objects  int     // small ones to put into a watched bucket
 	rate     float64 // of putting them, per second; 0 = as fast as it goes, and then at shares of that
+	senders  int     // of MinIO, for targets without a queue; 0 = as many as it has cores
 	targets  string  // of MinIO's reports, to compare
 	rounds   int     // of the steps that compare ways of a file
 }
@@ -52,6 +53,7 @@ func main() {
 	flag.IntVar(&b.enqueue, "enqueue", 100_000, "tasks to accept with 64 clients")
 	flag.IntVar(&b.objects, "objects", 10_000, "small objects to put into a watched bucket")
 	flag.Float64Var(&b.rate, "rate", 0, "put them at this rate per second (default: as fast as it goes, then at a half and three quarters of that)")
+	flag.IntVar(&b.senders, "senders", 0, "run MinIO with this GOMAXPROCS, which is how many reports of a target without a queue it sends at once (default: its cores)")
 	flag.StringVar(&b.targets, "targets", "FAST,FAST+DURABLE", "webhooks that report small objects, each choice on its own; all but the first get a third of the objects")
 	flag.IntVar(&b.rounds, "rounds", 3, "how often each way of a file is measured")
 	flag.StringVar(&b.bin, "bin", "", "measure this binary (default: build one)")
