@@ -30,7 +30,7 @@ func (b *bench) ingest(ctx context.Context) error {
 // ingestBy measures with one choice of webhooks: as fast as 16 clients put, then
 // at shares of the rate that this had; or at the rate that was asked for.
 func (b *bench) ingestBy(ctx context.Context, name string, objects int) error {
-	s, err := b.onMinIO(ctx, "ingest-"+name, strings.Split(name, "+"), "--reconcile", "5s")
+	s, err := b.onMinIO(ctx, "ingest-"+name, strings.Split(name, "+"), "--reconcile", "30s")
 	if err != nil {
 		return err
 	}
