@@ -45,6 +45,7 @@ type IngestSource struct {
 	Duplicates int64     `json:"duplicates"` // starts that an earlier hint had made
 	Rejected   int64     `json:"rejected"`   // can never start: not understood, or refused for good
 	Failures   int64     `json:"failures"`   // may work later: queue full, store or log away
+	Dropped    int64     `json:"dropped"`    // not looked at, because too many waited; listing finds the objects
 	LastHint   time.Time `json:"last_hint,omitzero"`
 	Error      string    `json:"error,omitempty"` // the newest
 	ErrorAt    time.Time `json:"error_at,omitzero"`

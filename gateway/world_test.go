@@ -446,6 +446,19 @@ func (w *world) Get(ctx context.Context, ref functions.ObjectRef) (io.ReadCloser
 	return w.GetRange(ctx, ref, 0, -1)
 }
 
+func (w *world) Head(ctx context.Context, bucket, key, version string, _, most int64) (functions.ObjectRef, []byte, error) {
+	ref, err := w.Stat(ctx, bucket, key, version)
+	if err != nil || most == 0 {
+		return ref, nil, err
+	}
+	body, err := w.GetRange(ctx, ref, 0, min(ref.Size, most))
+	if err != nil {
+		return ref, nil, err
+	}
+	head, err := io.ReadAll(body)
+	return ref, head, err
+}
+
 func (w *world) GetRange(_ context.Context, ref functions.ObjectRef, off, n int64) (io.ReadCloser, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

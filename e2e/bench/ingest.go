@@ -17,19 +17,20 @@ import (
 // ingest puts small objects into a watched bucket and takes the time from each
 // one's acknowledgement to its task.
 func (b *bench) ingest(ctx context.Context) error {
-	for _, targets := range [][]string{{"FAST"}, {"FAST", "DURABLE"}, {"DURABLE"}} {
-		if err := b.ingestBy(ctx, targets); err != nil {
+	objects := b.objects
+	for _, name := range strings.Split(b.targets, ",") {
+		if err := b.ingestBy(ctx, name, objects); err != nil {
 			return err
 		}
+		objects = b.objects / 3
 	}
 	return nil
 }
 
-// ingestBy measures with one choice of webhooks: as fast as 16 clients put, and
-// then at half of the rate that this had.
-func (b *bench) ingestBy(ctx context.Context, targets []string) error {
-	name := strings.Join(targets, "+")
-	s, err := b.onMinIO(ctx, "ingest-"+name, targets, "--reconcile", "5s")
+// ingestBy measures with one choice of webhooks: as fast as 16 clients put, then
+// at shares of the rate that this had; or at the rate that was asked for.
+func (b *bench) ingestBy(ctx context.Context, name string, objects int) error {
+	s, err := b.onMinIO(ctx, "ingest-"+name, strings.Split(name, "+"), "--reconcile", "30s")
 	if err != nil {
 		return err
 	}
@@ -42,16 +43,22 @@ func (b *bench) ingestBy(ctx context.Context, targets []string) error {
 	if _, err := s.burst(ctx, "warm", 200, 50); err != nil {
 		return err
 	}
-	most, err := s.burst(ctx, "most", b.objects, 0)
+	most, err := s.burst(ctx, "most", objects, b.rate)
 	if err != nil {
 		return err
+	}
+	if b.rate > 0 {
+		most.print(fmt.Sprintf("%s, %.0f per second", name, b.rate))
+		return nil
 	}
 	most.print(name + ", as fast as 16 clients put")
-	half, err := s.burst(ctx, "half", min(b.objects, int(most.rate*15)), most.rate/2)
-	if err != nil {
-		return err
+	for _, share := range []float64{0.5, 0.75} {
+		u, err := s.burst(ctx, fmt.Sprint(share), min(objects, int(most.rate*share*15)), most.rate*share)
+		if err != nil {
+			return err
+		}
+		u.print(fmt.Sprintf("%s, at %.2f of that", name, share))
 	}
-	half.print(name + ", at half of that")
 	return nil
 }
 

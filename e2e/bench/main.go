@@ -23,10 +23,13 @@ import (
 // bench is one run of the command.
 type bench struct {
 	dir, bin string
-	enqueue  int // tasks to accept as fast as it goes
-	queued   int // tasks in the queue for memory and restart
-	objects  int // small ones to put into a watched bucket
-	rounds   int // of the steps that compare ways of a file
+	enqueue  int     // tasks to accept as fast as it goes
+	queued   int     // tasks in the queue for memory and restart
+	objects  int     // small ones to put into a watched bucket
+	rate     float64 // of putting them, per second; 0 = as fast as it goes, and then at shares of that
+	senders  int     // of MinIO, for targets without a queue; 0 = as many as it has cores
+	targets  string  // of MinIO's reports, to compare
+	rounds   int     // of the steps that compare ways of a file
 }
 
 // steps in the order in which they run.
@@ -49,7 +52,10 @@ func main() {
 	flag.IntVar(&b.queued, "queued", 1_000_000, "tasks to queue for memory and restart")
 	flag.IntVar(&b.enqueue, "enqueue", 100_000, "tasks to accept with 64 clients")
 	flag.IntVar(&b.objects, "objects", 10_000, "small objects to put into a watched bucket")
-	flag.IntVar(&b.rounds, "rounds", 5, "how often each way of a file is measured")
+	flag.Float64Var(&b.rate, "rate", 0, "put them at this rate per second (default: as fast as it goes, then at a half and three quarters of that)")
+	flag.IntVar(&b.senders, "senders", 0, "run MinIO with this GOMAXPROCS, which is how many reports of a target without a queue it sends at once (default: its cores)")
+	flag.StringVar(&b.targets, "targets", "FAST,FAST+DURABLE", "webhooks that report small objects, each choice on its own; all but the first get a third of the objects")
+	flag.IntVar(&b.rounds, "rounds", 3, "how often each way of a file is measured")
 	flag.StringVar(&b.bin, "bin", "", "measure this binary (default: build one)")
 	only := flag.String("only", "", "run these steps, separated by commas: start, latency, throughput, backlog, staging, ingest, upload, respawn")
 	docker := flag.Bool("docker", true, "measure the respawn on real Docker as well")

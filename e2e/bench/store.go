@@ -67,6 +67,9 @@ func (b *bench) onMinIO(ctx context.Context, name string, targets []string, args
 	addr := ln.Addr().String()
 	ln.Close()
 	cfg := harness.MinIOConfig{Bin: bin, Dir: filepath.Join(b.dir, name+"-minio"), Listen: addr, Log: io.Discard}
+	if b.senders > 0 {
+		cfg.Env = append(cfg.Env, fmt.Sprintf("GOMAXPROCS=%d", b.senders))
+	}
 	for _, t := range targets {
 		queue := ""
 		if t == "DURABLE" {

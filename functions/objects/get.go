@@ -83,6 +83,47 @@ func (s *Store) Stat(ctx context.Context, bucket, key, version string) (function
 	return refOf(bucket, info), nil
 }
 
+// wholeGet is up to which size an object is read whole for its first bytes: that
+// takes one request instead of two.
+const wholeGet = 64 << 10
+
+// Head returns what Stat does, and the first bytes of the object, at most so many;
+// they are never nil. An object that is expected to be small takes one request;
+// functions.UnknownSize expects nothing. Content that was replaced while it was
+// looked at is ErrConflict, or ErrNotFound.
+func (s *Store) Head(ctx context.Context, bucket, key, version string, expect, most int64) (functions.ObjectRef, []byte, error) {
+	if most > 0 && expect >= 0 && expect <= wholeGet {
+		return s.headWhole(ctx, bucket, key, version, most)
+	}
+	ref, err := s.Stat(ctx, bucket, key, version)
+	if err != nil || ref.Size == 0 || most <= 0 {
+		return ref, []byte{}, err
+	}
+	body, err := s.GetRange(ctx, ref, 0, most)
+	if err != nil {
+		return ref, nil, err
+	}
+	defer body.Close()
+	head, err := io.ReadAll(io.LimitReader(body, most))
+	return ref, head, err
+}
+
+func (s *Store) headWhole(ctx context.Context, bucket, key, version string, most int64) (functions.ObjectRef, []byte, error) {
+	if err := checkRead(bucket, key); err != nil {
+		return functions.ObjectRef{}, nil, err
+	}
+	body, info, _, err := s.core.GetObject(ctx, bucket, key, minio.GetObjectOptions{VersionID: version, Checksum: true})
+	if err != nil {
+		return functions.ObjectRef{}, nil, translate(ctx, err, "get object", bucket, key)
+	}
+	defer body.Close()
+	head, err := io.ReadAll(io.LimitReader(body, most))
+	if err == nil && info.Size <= wholeGet { // the rest, so that the connection can be used again
+		_, err = io.Copy(io.Discard, body)
+	}
+	return refOf(bucket, info), head, translate(ctx, err, "read object", bucket, key)
+}
+
 // List gives every object whose key begins with prefix, in key order, starting
 // behind startAfter. It ends after the first error. Content types are not
 // listed.

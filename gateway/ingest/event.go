@@ -72,6 +72,8 @@ type message struct {
 		Object struct {
 			Key       string `json:"key"`
 			VersionID string `json:"version-id"`
+			ETag      string `json:"etag"`
+			Size      int64  `json:"size"`
 		} `json:"object"`
 	} `json:"detail"`
 }
@@ -85,6 +87,8 @@ type record struct {
 		Object struct {
 			Key       string `json:"key"`
 			VersionID string `json:"versionId"`
+			ETag      string `json:"eTag"`
+			Size      int64  `json:"size"`
 		} `json:"object"`
 	} `json:"s3"`
 }
@@ -108,15 +112,15 @@ func decode(body []byte) ([]Hint, error) {
 	}
 	var hints []Hint
 	seen := make(map[Hint]bool)
-	add := func(bucket, key, version string) {
-		h := Hint{Bucket: bucket, Key: key, VersionID: version}
-		if bucket != "" && key != "" && utf8.ValidString(key) && !seen[h] { // every key is UTF-8: another names no object
+	add := func(h Hint) {
+		if h.Bucket != "" && h.Key != "" && utf8.ValidString(h.Key) && !seen[h] { // every key is UTF-8: another names no object
 			seen[h] = true
 			hints = append(hints, h)
 		}
 	}
 	if m.DetailType == "Object Created" {
-		add(m.Detail.Bucket.Name, m.Detail.Object.Key, m.Detail.Object.VersionID) // not encoded here
+		o := m.Detail.Object
+		add(Hint{Bucket: m.Detail.Bucket.Name, Key: o.Key, VersionID: o.VersionID, ETag: o.ETag, Size: o.Size}) // not encoded here
 	}
 	for _, r := range m.Records {
 		if !strings.HasPrefix(strings.TrimPrefix(r.EventName, "s3:"), "ObjectCreated:") {
@@ -124,7 +128,8 @@ func decode(body []byte) ([]Hint, error) {
 		}
 		key, err := url.QueryUnescape(r.S3.Object.Key)
 		if err == nil {
-			add(r.S3.Bucket.Name, key, r.S3.Object.VersionID)
+			o := r.S3.Object
+			add(Hint{Bucket: r.S3.Bucket.Name, Key: key, VersionID: o.VersionID, ETag: o.ETag, Size: o.Size})
 		}
 	}
 	return hints, nil

@@ -17,15 +17,15 @@ import (
 
 func TestEventsAsTheirSendersWriteThem(t *testing.T) {
 	want := map[string][]Hint{
-		"minio-put.json":               {{"uploads", "in/a b+c%20d&e=f/u.bin", "2133fdb6-613b-402a-8bd9-bc7e145d76a5", ""}},
-		"minio-multipart.json":         {{"uploads", "big.mp4", "", ""}},
-		"minio-copy.json":              {{"uploads", "copy/码.txt", "", ""}},
-		"minio-post.json":              {{"uploads", "form.png", "", ""}},
+		"minio-put.json":               {{"uploads", "in/a b+c%20d&e=f/u.bin", "2133fdb6-613b-402a-8bd9-bc7e145d76a5", "9dd4e461268c8034f5c8564e155c67a6", 1, ""}},
+		"minio-multipart.json":         {{"uploads", "big.mp4", "", "0f343b0931126a20f133d67c2b018a3b-3", 104857600, ""}},
+		"minio-copy.json":              {{"uploads", "copy/码.txt", "", "abc", 3, ""}},
+		"minio-post.json":              {{"uploads", "form.png", "", "abc", 3, ""}},
 		"minio-delete-marker.json":     nil,
-		"aws-2.1.json":                 {{"my-inbox", "in/my file(a).png", "096fKKXTRTtl3on89fVO.nfljtsv6qko", ""}},
-		"aws-2.6-two-records.json":     {{"my-inbox", "a", "", ""}, {"my-inbox", "c+d", "", ""}},
-		"aws-sns.json":                 {{"my-inbox", "in/my file(a).png", "096fKKXTRTtl3on89fVO.nfljtsv6qko", ""}},
-		"aws-eventbridge.json":         {{"my-inbox", "raw/a b+c%20d", "IYV3p45BT0ac8hjHg1houSdS1a.Mro8e", ""}},
+		"aws-2.1.json":                 {{"my-inbox", "in/my file(a).png", "096fKKXTRTtl3on89fVO.nfljtsv6qko", "d41d8cd98f00b204e9800998ecf8427e", 1024, ""}},
+		"aws-2.6-two-records.json":     {{"my-inbox", "a", "", "e-2", 1, ""}, {"my-inbox", "c+d", "", "e", 1, ""}},
+		"aws-sns.json":                 {{"my-inbox", "in/my file(a).png", "096fKKXTRTtl3on89fVO.nfljtsv6qko", "d41d8cd98f00b204e9800998ecf8427e", 1024, ""}},
+		"aws-eventbridge.json":         {{"my-inbox", "raw/a b+c%20d", "IYV3p45BT0ac8hjHg1houSdS1a.Mro8e", "b1946a", 5, ""}},
 		"aws-eventbridge-deleted.json": nil,
 		"aws-test.json":                nil,
 	}
@@ -40,7 +40,7 @@ func TestEventsAsTheirSendersWriteThem(t *testing.T) {
 		}
 		got, err := decode(body)
 		if w, known := want[filepath.Base(file)]; err != nil || !known || !slices.Equal(got, w) {
-			t.Errorf("%s: got %q, %v, want %q", file, got, err, w)
+			t.Errorf("%s: got %+v, %v, want %+v", file, got, err, w)
 		}
 	}
 }

@@ -54,6 +54,17 @@ func (f *figures) hint(s Source) {
 	f.source(s, func(x *functions.IngestSource) { x.Hints, x.LastHint = x.Hints+1, f.now().UTC() })
 }
 
+// duplicates counts starts that an earlier hint had made.
+func (f *figures) duplicates(s Source, n int) {
+	f.source(s, func(x *functions.IngestSource) { x.Duplicates += int64(n) })
+}
+
+// dropped counts a hint that nobody looks at.
+func (f *figures) dropped(s Source) {
+	f.hint(s)
+	f.source(s, func(x *functions.IngestSource) { x.Dropped++ })
+}
+
 // failed counts what could not be done with a hint: for good, or for now.
 func (f *figures) failed(s Source, err error) {
 	f.source(s, func(x *functions.IngestSource) {
@@ -160,6 +171,7 @@ var (
 	duplicateDesc = metric("duplicates_total", "Starts that an earlier hint had made.", "source")
 	rejectedDesc  = metric("rejected_total", "Hints that can never start a task.", "source")
 	failuresDesc  = metric("failures_total", "Hints that could not be taken in at that time.", "source")
+	droppedDesc   = metric("dropped_total", "Hints that were not looked at, because too many waited.", "source")
 	recoveredDesc = metric("recovered_total", "New objects that listing found and no event had reported.", "bucket")
 	gapDesc       = metric("last_gap_objects", "New objects in the last complete listing that no event had reported.", "bucket")
 	ageDesc       = metric("listing_age_seconds", "Time since the last complete listing began.", "bucket")
@@ -170,7 +182,7 @@ var (
 // Describe and Collect make an Ingest a prometheus.Collector.
 func (in *Ingest) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		hintsDesc, startedDesc, duplicateDesc, rejectedDesc, failuresDesc, recoveredDesc, gapDesc, ageDesc, tookDesc, refusedDesc,
+		hintsDesc, startedDesc, duplicateDesc, rejectedDesc, failuresDesc, droppedDesc, recoveredDesc, gapDesc, ageDesc, tookDesc, refusedDesc,
 	} {
 		ch <- d
 	}
@@ -187,6 +199,7 @@ func (in *Ingest) Collect(ch chan<- prometheus.Metric) {
 	for _, s := range f.sources {
 		for d, n := range map[*prometheus.Desc]int64{
 			hintsDesc: s.Hints, startedDesc: s.Started, duplicateDesc: s.Duplicates, rejectedDesc: s.Rejected, failuresDesc: s.Failures,
+			droppedDesc: s.Dropped,
 		} {
 			send(d, prometheus.CounterValue, float64(n), s.Name)
 		}

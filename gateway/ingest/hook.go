@@ -45,7 +45,9 @@ const maxEvent = 1 << 20
 // Hook receives the events that MinIO sends to a webhook target. MinIO sends the
 // next event of its durable queue only after it has got an answer, and the same
 // again after any but 2xx: so everything that a second try cannot help is
-// answered with 200, and only what may work later with 503.
+// answered with 200, and only what may work later with 503. A target without a
+// queue never sends anything again, and only a few reports at once: it is
+// answered before anything is done.
 type Hook struct {
 	take   func(context.Context, []byte) error
 	bearer [sha256.Size]byte // of the header that MinIO sends
@@ -58,6 +60,9 @@ type Hook struct {
 // before any other.
 func NewHook(in *Ingest, from Source, token string) *Hook {
 	h := &Hook{log: in.Logger, take: func(ctx context.Context, body []byte) error { return in.Message(ctx, from, body) }}
+	if from == WebhookFast {
+		h.take = func(_ context.Context, body []byte) error { return in.Later(from, body) }
+	}
 	switch len(strings.Fields(token)) {
 	case 0:
 	case 2:
@@ -81,7 +86,9 @@ func (h *Hook) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if err := h.take(r.Context(), body); err != nil {
-		h.log.Warn("object event not taken in", "err", err)
+		if !errors.Is(err, errBacklogFull) { // Later has logged it, once
+			h.log.Warn("object event not taken in", "err", err)
+		}
 		if !lasting(err) {
 			w.WriteHeader(http.StatusServiceUnavailable)
 		}

@@ -119,6 +119,10 @@ func (s swapped) Stat(ctx context.Context, bucket, key, version string) (functio
 	return ref, err
 }
 
+func (s swapped) Head(ctx context.Context, bucket, key, version string, _, most int64) (functions.ObjectRef, []byte, error) {
+	return headOf(ctx, s, bucket, key, version, most)
+}
+
 func TestObjectsThatChangeWhileTheyAreLookedAt(t *testing.T) {
 	for _, versioned := range []bool{false, true} {
 		in, e, s := build(registry{fn("f", functions.Trigger{Bucket: "inbox"})})
@@ -167,13 +171,13 @@ func TestAConnectionWithoutARequest(t *testing.T) {
 func TestFiguresOfHints(t *testing.T) {
 	in, _, s := build(registry{fn("f", functions.Trigger{Bucket: "inbox"}), fn("g", functions.Trigger{Bucket: "inbox", ContentTypes: []string{"audio/*"}})})
 	s.put("inbox", "x", "data", "", born)
-	fast, durable := NewHook(in, WebhookFast, "t"), NewHook(in, WebhookDurable, "t")
+	plain, durable := NewHook(in, Webhook, "t"), NewHook(in, WebhookDurable, "t")
 	event := `{"Records":[` + createdEvent("inbox", "x", "") + `]}`
-	post(fast, "Bearer t", event)
+	post(plain, "Bearer t", event)
 	post(durable, "Bearer t", event)
 	post(durable, "Bearer t", "{")
 	s.err = functions.Unavailable("x", "away")
-	if got := post(fast, "Bearer t", event); got != 503 {
+	if got := post(plain, "Bearer t", event); got != 503 {
 		t.Errorf("with the store away the answer is %d", got)
 	}
 	in.Trouble(SQS, functions.Unavailable("x", "no queue"))
@@ -182,7 +186,7 @@ func TestFiguresOfHints(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := map[string]functions.IngestSource{
-		"webhook:fast":    {Hints: 2, Started: 1, Failures: 2}, // one of each function
+		"webhook":         {Hints: 2, Started: 1, Failures: 2}, // one of each function
 		"webhook:durable": {Hints: 1, Duplicates: 1, Rejected: 1},
 		"sqs":             {Failures: 1},
 	}

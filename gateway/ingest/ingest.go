@@ -2,11 +2,12 @@ package ingest
 
 import (
 	"context"
-	"io"
 	"iter"
 	"log/slog"
 	"sync"
 	"time"
+
+	"golang.org/x/sync/singleflight"
 
 	"github.com/spillway/spillway/functions"
 	"github.com/spillway/spillway/gateway/intake"
@@ -18,10 +19,10 @@ type Functions interface {
 	Versions(name functions.Name) []functions.Function // oldest first
 }
 
-// Objects is the store.
+// Objects is the store. Head looks at an object, which may be expected to be so
+// large, and reads its first bytes.
 type Objects interface {
-	Stat(ctx context.Context, bucket, key, version string) (functions.ObjectRef, error)
-	GetRange(ctx context.Context, ref functions.ObjectRef, off, length int64) (io.ReadCloser, error)
+	Head(ctx context.Context, bucket, key, version string, expect, most int64) (ref functions.ObjectRef, head []byte, err error)
 	ListSince(ctx context.Context, bucket, prefix string, since time.Time) iter.Seq2[functions.Listed, error]
 }
 
@@ -84,6 +85,8 @@ type Hint struct {
 	Bucket    string
 	Key       string
 	VersionID string // empty = the newest
+	ETag      string // as the report says, which proves nothing; empty = it does not say
+	Size      int64  // the same
 	Source    Source // empty = webhook
 }
 
@@ -93,6 +96,8 @@ type Ingest struct {
 
 	figures *figures
 	ended   chan functions.TaskID // succeeded with outputs; Run offers them
+	backlog *backlog              // of Later; Run offers it
+	flights singleflight.Group    // by what hints say that the object is
 	wake    chan struct{}         // for Subscribe: functions have changed
 
 	mu      sync.Mutex          // guards refused
@@ -133,6 +138,7 @@ func New(c Config) *Ingest {
 		Config:  c,
 		figures: newFigures(c.Now),
 		ended:   make(chan functions.TaskID, manyEnded),
+		backlog: newBacklog(),
 		wake:    make(chan struct{}, 1),
 		refused: make(map[string]struct{}),
 	}

@@ -188,6 +188,30 @@ func (s *shelf) GetRange(_ context.Context, ref functions.ObjectRef, off, length
 	return io.NopCloser(bytes.NewReader(o.data[off:min(off+length, int64(len(o.data)))])), nil
 }
 
+func (s *shelf) Head(ctx context.Context, bucket, key, version string, _, most int64) (functions.ObjectRef, []byte, error) {
+	return headOf(ctx, s, bucket, key, version, most)
+}
+
+// looker is a store as two requests see it.
+type looker interface {
+	Stat(ctx context.Context, bucket, key, version string) (functions.ObjectRef, error)
+	GetRange(ctx context.Context, ref functions.ObjectRef, off, length int64) (io.ReadCloser, error)
+}
+
+// headOf looks at an object in two requests, as a store does when it is large.
+func headOf(ctx context.Context, s looker, bucket, key, version string, most int64) (functions.ObjectRef, []byte, error) {
+	ref, err := s.Stat(ctx, bucket, key, version)
+	if err != nil {
+		return ref, nil, err
+	}
+	body, err := s.GetRange(ctx, ref, 0, most)
+	if err != nil {
+		return ref, nil, err
+	}
+	head, err := io.ReadAll(body)
+	return ref, head, err
+}
+
 func (s *shelf) Put(context.Context, string, string, io.Reader, int64, string) (functions.ObjectRef, error) {
 	return functions.ObjectRef{}, errors.New("nothing is put here")
 }

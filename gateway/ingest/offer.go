@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"path"
 	"strconv"
 	"strings"
@@ -32,8 +31,47 @@ func (in *Ingest) Offer(ctx context.Context, h Hint) error {
 		return nil
 	}
 	f := find{Hint: h}
-	_, err := in.take(ctx, f, match(in.Functions.List(), f))
+	return in.takeOnce(ctx, f, match(in.Functions.List(), f))
+}
+
+// takeOnce is take for a hint that may say which content it is about. Of those
+// that say the same, the first at a time does the work, and what has its tasks
+// costs no look at the store. A lie gains nothing: it starts nothing, and what it
+// keeps from being started has hints of its own.
+func (in *Ingest) takeOnce(ctx context.Context, f find, found []candidate) error {
+	if len(found) == 0 {
+		return nil
+	}
+	id := f.claims()
+	if id == "" {
+		_, err := in.take(ctx, f, found)
+		return err
+	}
+	mine := false
+	v, err, _ := in.flights.Do(id, func() (any, error) {
+		mine = true
+		left, known, err := in.unknown(ctx, found, id)
+		if err != nil {
+			return in.take(ctx, f, found) // which asks again, and takes down why it failed
+		}
+		in.figures.duplicates(f.Source, known)
+		f.looked = id
+		n, err := in.take(ctx, f, left)
+		n.known += known
+		return n, err
+	})
+	if n := v.(tally); !mine {
+		in.figures.duplicates(f.Source, n.started+n.known)
+	}
 	return err
+}
+
+// claims is the identity of the object as the hint says; empty when it does not.
+func (h Hint) claims() string {
+	if h.ETag == "" && (h.VersionID == "" || h.VersionID == "null") {
+		return ""
+	}
+	return identity(functions.ObjectRef{Bucket: h.Bucket, Key: h.Key, VersionID: h.VersionID, ETag: h.ETag, Size: h.Size})
 }
 
 // ours reports whether an object can be no trigger's: a folder marker, which is
@@ -49,6 +87,7 @@ type find struct {
 	output string         // its name: triggers match it as well as the key, which begins with the task's id
 	task   functions.Task // whose output it is
 	dry    bool           // nothing is to be started
+	looked string         // the identity for which no candidate has a task; empty = nobody looked
 }
 
 // matches reports whether a trigger wants the object.
@@ -94,10 +133,8 @@ func (in *Ingest) take(ctx context.Context, f find, found []candidate) (n tally,
 		if f.dry {
 			return
 		}
-		in.figures.source(f.Source, func(x *functions.IngestSource) {
-			x.Started += int64(n.started)
-			x.Duplicates += int64(n.known)
-		})
+		in.figures.source(f.Source, func(x *functions.IngestSource) { x.Started += int64(n.started) })
+		in.figures.duplicates(f.Source, n.known)
 	}()
 	// fail counts an error that strikes all candidates in cs.
 	fail := func(id string, cs []candidate, err error) (tally, error) {
@@ -106,7 +143,11 @@ func (in *Ingest) take(ctx context.Context, f find, found []candidate) (n tally,
 		}
 		return n, err
 	}
-	ref, err := in.Objects.Stat(ctx, f.Bucket, f.Key, f.VersionID)
+	expect := f.Size
+	if f.ETag == "" {
+		expect = functions.UnknownSize
+	}
+	ref, head, err := in.Objects.Head(ctx, f.Bucket, f.Key, f.VersionID, expect, content.HeadSize)
 	if gone(err) {
 		n.unfit += len(found)
 		return n, nil
@@ -115,22 +156,17 @@ func (in *Ingest) take(ctx context.Context, f find, found []candidate) (n tally,
 		return fail(f.Bucket+"/"+f.Key, found, fmt.Errorf("look at new object: %w", err))
 	}
 	id := identity(ref)
-	left, known, err := in.unknown(ctx, found, id)
-	if err != nil {
-		return fail(id, found, err)
+	left := found
+	if id != f.looked {
+		if left, n.known, err = in.unknown(ctx, found, id); err != nil {
+			return fail(id, found, err)
+		}
+		n.unfit = len(found) - len(left) - n.known
 	}
-	n.known, n.unfit = known, len(found)-len(left)-known
 	if len(left) == 0 {
 		return n, nil
 	}
-	ct, err := in.sniff(ctx, ref)
-	if gone(err) {
-		n.unfit += len(left)
-		return n, nil
-	}
-	if err != nil {
-		return fail(id, left, fmt.Errorf("tell the type of new object: %w", err))
-	}
+	ct := content.Detect(head, path.Base(ref.Key), ref.ContentType)
 	var failed error
 	for _, c := range left {
 		err := in.start(ctx, &n, c, f, ref, ct)
@@ -224,21 +260,6 @@ func (in *Ingest) start(ctx context.Context, n *tally, c candidate, f find, ref 
 	in.refuse(id, c.Function)
 	n.unfit++
 	return nil
-}
-
-func (in *Ingest) sniff(ctx context.Context, ref functions.ObjectRef) (content.Type, error) {
-	head := []byte{} // not nil: that there are no bytes is known, too
-	if ref.Size > 0 {
-		r, err := in.Objects.GetRange(ctx, ref, 0, content.HeadSize)
-		if err != nil {
-			return content.Type{}, err
-		}
-		defer r.Close()
-		if head, err = io.ReadAll(io.LimitReader(r, content.HeadSize)); err != nil {
-			return content.Type{}, err
-		}
-	}
-	return content.Detect(head, path.Base(ref.Key), ref.ContentType), nil
 }
 
 // maxRefused bounds the memory of what does not match; past it, it is learnt anew.

@@ -20,13 +20,16 @@ const (
 )
 
 // Run lists every triggered place now and at every interval, and offers what
-// has no task yet. It also offers the outputs that Changed reports. It returns
-// nil when ctx ends. A listing that fails is logged and tried again at the next
-// interval.
+// has no task yet. It also offers the outputs that Changed reports and what
+// Later took down. It returns nil when ctx ends. A listing that fails is logged
+// and tried again at the next interval.
 func (in *Ingest) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() { in.followOutputs(ctx) })
+	for range offers {
+		wg.Go(func() { in.work(ctx) })
+	}
 	for {
 		n, listing, err := in.reconcile(ctx)
 		if n > 0 {

@@ -50,7 +50,7 @@ func (in *Ingest) offerOutputs(ctx context.Context, id functions.TaskID) error {
 	}
 	var failed error
 	for _, o := range t.Outcome.Outputs {
-		f := find{Hint: Hint{o.Bucket, o.Key, o.VersionID, Outputs}, output: o.Name, task: t}
+		f := find{Hint: Hint{Bucket: o.Bucket, Key: o.Key, VersionID: o.VersionID, Source: Outputs}, output: o.Name, task: t}
 		found := in.chain(f, match(all, f))
 		if o.Bucket != in.Results || len(found) == 0 {
 			continue

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 
 	"github.com/spillway/spillway/functions"
@@ -27,20 +26,20 @@ func (d *Door) Arrived(ctx context.Context, t functions.Task, by string) (functi
 		return t, nil
 	}
 	inputs := slices.Clone(t.Inputs)
+	var head []byte // of the first
 	for i, want := range inputs {
-		ref, err := d.arrival(ctx, t.ID, want)
+		most := int64(0)
+		if i == 0 {
+			most = content.HeadSize
+		}
+		ref, first, err := d.arrival(ctx, t.ID, want, most)
 		if err != nil {
 			return t, err
 		}
+		if i == 0 {
+			head = first
+		}
 		inputs[i].ObjectRef = ref
-	}
-	head, err := d.head(ctx, inputs[0].ObjectRef)
-	if errors.Is(err, functions.ErrNotFound) || errors.Is(err, functions.ErrConflict) {
-		return t, functions.Conflict("not_uploaded", "the file of upload %s was deleted or replaced just now", t.ID).
-			WithHint("complete again when it is there").WithCause(err)
-	}
-	if err != nil {
-		return t, fmt.Errorf("read the upload: %w", err)
 	}
 	what := content.Detect(head, inputs[0].Name, cmp.Or(t.Inputs[0].ContentType, inputs[0].ContentType))
 	inputs[0].ContentType = what.ContentType
@@ -62,37 +61,28 @@ func (d *Door) Arrived(ctx context.Context, t functions.Task, by string) (functi
 	return now, nil
 }
 
-// arrival returns the object that the store has for an announced file.
-func (d *Door) arrival(ctx context.Context, id functions.TaskID, want functions.Input) (functions.ObjectRef, error) {
-	ref, err := d.cfg.Objects.Stat(ctx, want.Bucket, want.Key, "")
+// arrival returns the object that the store has for an announced file, and at
+// most so many of its first bytes.
+func (d *Door) arrival(ctx context.Context, id functions.TaskID, want functions.Input, most int64) (functions.ObjectRef, []byte, error) {
+	ref, head, err := d.cfg.Objects.Head(ctx, want.Bucket, want.Key, "", want.Size, most)
 	switch {
 	case errors.Is(err, functions.ErrNotFound):
-		return ref, functions.Conflict("not_uploaded", "the file of upload %s is not in the store yet", id).
+		return ref, nil, functions.Conflict("not_uploaded", "the file of upload %s is not in the store yet", id).
 			WithHint("send it with the signed request of GET /v1/uploads/%s, then complete again", id).WithCause(err)
+	case errors.Is(err, functions.ErrConflict):
+		return ref, nil, functions.Conflict("not_uploaded", "the file of upload %s was replaced just now", id).
+			WithHint("complete again when it is there").WithCause(err)
 	case err != nil:
-		return ref, fmt.Errorf("look for the upload: %w", err)
+		return ref, nil, fmt.Errorf("look for the upload: %w", err)
 	case want.Size == functions.UnknownSize && ref.Size > int64(MaxPut):
-		return ref, functions.NewError(functions.ErrTooLarge, "file_too_large", "the file holds %d bytes, over %s", ref.Size, MaxPut).
+		return ref, nil, functions.NewError(functions.ErrTooLarge, "file_too_large", "the file holds %d bytes, over %s", ref.Size, MaxPut).
 			WithHint("start a new upload in parts")
 	case want.Size != functions.UnknownSize && ref.Size != want.Size:
-		return ref, functions.Conflict("size_mismatch", "the file holds %d bytes, but %d were announced", ref.Size, want.Size).
+		return ref, nil, functions.Conflict("size_mismatch", "the file holds %d bytes, but %d were announced", ref.Size, want.Size).
 			WithHint("start a new upload with the right size")
 	}
 	if want.SHA256 != "" {
 		ref.SHA256 = want.SHA256 // the node compares it when it stages
 	}
-	return ref, nil
-}
-
-// head reads an object's first bytes. It is never nil: the bytes are known.
-func (d *Door) head(ctx context.Context, ref functions.ObjectRef) ([]byte, error) {
-	if ref.Size == 0 {
-		return []byte{}, nil
-	}
-	body, err := d.cfg.Objects.GetRange(ctx, ref, 0, min(ref.Size, content.HeadSize))
-	if err != nil {
-		return nil, err
-	}
-	defer body.Close()
-	return io.ReadAll(io.LimitReader(body, content.HeadSize))
+	return ref, head, nil
 }

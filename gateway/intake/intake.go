@@ -50,11 +50,11 @@ type Queue interface {
 }
 
 // Objects stores what is too large for the log, and looks at what calls refer to.
-// A size of -1 means unknown.
+// A size of -1 means unknown. Head also reads an object's first bytes, at most so
+// many, and is quicker about one that is rightly expected to be small.
 type Objects interface {
 	Put(ctx context.Context, bucket, key string, r io.Reader, size int64, contentType string) (functions.ObjectRef, error)
-	Stat(ctx context.Context, bucket, key, version string) (functions.ObjectRef, error)
-	GetRange(ctx context.Context, ref functions.ObjectRef, off, length int64) (io.ReadCloser, error)
+	Head(ctx context.Context, bucket, key, version string, expect, most int64) (ref functions.ObjectRef, head []byte, err error)
 	Delete(ctx context.Context, ref functions.ObjectRef) error
 }
 
@@ -166,11 +166,11 @@ func (d *Door) Accept(ctx context.Context, c Call) (Ticket, error) {
 	if err != nil {
 		return Ticket{}, fmt.Errorf("submit task: %w", err)
 	}
-	if c.Key != "" {
-		return d.winner(ctx, c, t.ID, seq)
-	}
 	if t, err = functions.Accept(e, seq); err != nil {
 		return Ticket{}, fmt.Errorf("accept own submit event: %w", err)
+	}
+	if c.Key != "" {
+		return d.winner(ctx, c, t, seq)
 	}
 	return Ticket{Task: t}, nil
 }

@@ -131,9 +131,22 @@ func (w *world) Stat(_ context.Context, bucket, key, _ string) (functions.Object
 		defer w.looked()
 	}
 	if w.huge {
-		return functions.ObjectRef{Bucket: bucket, Key: key, Size: int64(intake.MaxPut) + 1}, nil
+		return functions.ObjectRef{Bucket: bucket, Key: key, Size: int64(intake.MaxPut) + 1, ETag: string(b)}, nil
 	}
 	return functions.ObjectRef{Bucket: bucket, Key: key, Size: int64(len(b)), ETag: string(b), ContentType: "text/plain"}, nil
+}
+
+func (w *world) Head(ctx context.Context, bucket, key, version string, _, most int64) (functions.ObjectRef, []byte, error) {
+	ref, err := w.Stat(ctx, bucket, key, version)
+	if err != nil || most == 0 {
+		return ref, nil, err
+	}
+	body, err := w.GetRange(ctx, ref, 0, min(ref.Size, most))
+	if err != nil {
+		return ref, nil, err
+	}
+	head, err := io.ReadAll(body)
+	return ref, head, err
 }
 
 func (w *world) GetRange(_ context.Context, ref functions.ObjectRef, off, length int64) (io.ReadCloser, error) {
@@ -144,7 +157,7 @@ func (w *world) GetRange(_ context.Context, ref functions.ObjectRef, off, length
 	case string(b) != ref.ETag:
 		return nil, functions.Conflict("object_changed", "replaced")
 	}
-	return io.NopCloser(bytes.NewReader(b[off : off+length])), nil
+	return io.NopCloser(bytes.NewReader(b[off:min(off+length, int64(len(b)))])), nil
 }
 
 func (w *world) Delete(ctx context.Context, ref functions.ObjectRef) error {

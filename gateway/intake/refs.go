@@ -135,17 +135,13 @@ func (d *Door) lookWeb(ctx context.Context, url string) (functions.ObjectRef, []
 }
 
 func (d *Door) lookStore(ctx context.Context, r Ref) (functions.ObjectRef, []byte, error) {
-	ref, err := d.cfg.Objects.Stat(ctx, r.Bucket, r.Key, r.VersionID)
+	ref, head, err := d.cfg.Objects.Head(ctx, r.Bucket, r.Key, r.VersionID, functions.UnknownSize, content.HeadSize)
 	if errors.Is(err, functions.ErrNotFound) {
 		return ref, nil, functions.NotFound("input_not_found", "there is no object %.200q in bucket %.80q", r.Key, r.Bucket).
 			WithHint("upload it first, or name one that is there").WithField("key").WithCause(err)
 	}
 	if err != nil {
 		return ref, nil, fmt.Errorf("look at an input object: %w", err)
-	}
-	head, err := d.head(ctx, ref)
-	if err != nil {
-		return ref, nil, fmt.Errorf("read an input object: %w", err)
 	}
 	return ref, head, nil
 }

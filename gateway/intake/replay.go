@@ -21,9 +21,9 @@ func (d *Door) replay(ctx context.Context, c Call) (t Ticket, found bool, err er
 	return t, true, err
 }
 
-// winner returns the task that holds the key after own was submitted. Of two
-// calls that raced, the log's order decides, alike on every server.
-func (d *Door) winner(ctx context.Context, c Call, own functions.TaskID, seq uint64) (Ticket, error) {
+// winner returns the task that holds the key after own was submitted as message
+// seq. Of two calls that raced, the log's order decides, alike on every server.
+func (d *Door) winner(ctx context.Context, c Call, own functions.Task, seq uint64) (Ticket, error) {
 	if err := d.cfg.Tasks.WaitApplied(ctx, seq); err != nil {
 		return Ticket{}, fmt.Errorf("wait for own task: %w", err)
 	}
@@ -31,17 +31,10 @@ func (d *Door) winner(ctx context.Context, c Call, own functions.TaskID, seq uin
 	if err != nil {
 		return Ticket{}, fmt.Errorf("look up idempotency key: %w", err)
 	}
-	if !found { // the winner has been forgotten since, and its key with it
-		id = own
-	}
-	if id != own {
+	if found && id != own.ID { // not found: the winner has been forgotten since, and its key with it
 		return d.earlier(ctx, c, id)
 	}
-	t, err := d.cfg.Tasks.Task(ctx, own)
-	if err != nil {
-		return Ticket{}, fmt.Errorf("read own task: %w", err)
-	}
-	return Ticket{Task: t}, nil
+	return Ticket{Task: own}, nil
 }
 
 func (d *Door) earlier(ctx context.Context, c Call, id functions.TaskID) (Ticket, error) {

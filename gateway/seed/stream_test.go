@@ -41,12 +41,8 @@ func (c *counting) Put(_ context.Context, bucket, key string, r io.Reader, _ int
 	}
 }
 
-func (c *counting) Stat(context.Context, string, string, string) (functions.ObjectRef, error) {
-	return functions.ObjectRef{}, functions.ErrNotFound
-}
-
-func (c *counting) GetRange(context.Context, functions.ObjectRef, int64, int64) (io.ReadCloser, error) {
-	return nil, functions.ErrNotFound
+func (c *counting) Head(context.Context, string, string, string, int64, int64) (functions.ObjectRef, []byte, error) {
+	return functions.ObjectRef{}, nil, functions.ErrNotFound
 }
 
 func (c *counting) Delete(context.Context, functions.ObjectRef) error { return nil }

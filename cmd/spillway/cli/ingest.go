@@ -43,7 +43,7 @@ func printIngest(app App, format string, raw json.RawMessage, st functions.Inges
 	var sources, buckets, marks, refusals [][]string
 	for _, s := range st.Sources {
 		sources = append(sources, []string{
-			s.Name, n(s.Hints), n(s.Started), n(s.Duplicates), n(s.Rejected), n(s.Failures), ago(s.LastHint), clip(s.Error, 60),
+			s.Name, n(s.Hints), n(s.Started), n(s.Duplicates), n(s.Rejected), n(s.Failures), n(s.Dropped), ago(s.LastHint), clip(s.Error, 60),
 		})
 	}
 	for _, b := range st.Buckets {
@@ -65,7 +65,7 @@ func printIngest(app App, format string, raw json.RawMessage, st functions.Inges
 	}
 	shown := 0
 	for _, t := range []list{
-		{headers: []string{"SOURCE", "HINTS", "STARTED", "DUPLICATES", "REJECTED", "FAILURES", "LAST", "ERROR"}, rows: sources},
+		{headers: []string{"SOURCE", "HINTS", "STARTED", "DUPLICATES", "REJECTED", "FAILURES", "DROPPED", "LAST", "ERROR"}, rows: sources},
 		{headers: []string{"BUCKET", "LISTED", "TOOK", "OBJECTS", "GAP", "RECOVERED", "ERROR"}, rows: buckets},
 		{headers: []string{"FUNCTION", "MARK", "HELD BY"}, rows: marks},
 		{headers: []string{"REFUSED BY DEPTH", "TASK", "OUTPUT", "DEPTH", "AGO"}, rows: refusals},

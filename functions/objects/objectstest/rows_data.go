@@ -112,6 +112,36 @@ func ranges(ctx context.Context, b *bench) error {
 	return wantClass(err, functions.ErrInvalid, "range behind the end")
 }
 
+func heads(ctx context.Context, b *bench) error {
+	const most = 3000
+	for _, n := range []int{0, 10, most, 60_000, 200_000} {
+		data, key := random(n), fmt.Sprintf("head/%d", n)
+		if _, err := b.put(ctx, key, data, "audio/flac"); err != nil {
+			return err
+		}
+		want, err := b.store.Stat(ctx, b.bucket, key, "")
+		if err != nil {
+			return err
+		}
+		for _, expect := range []int64{int64(n), functions.UnknownSize, 0, 1 << 40} {
+			got, head, err := b.store.Head(ctx, b.bucket, key, "", expect, most)
+			if err != nil || head == nil || !bytes.Equal(head, data[:min(n, most)]) || got != want {
+				return fmt.Errorf("%d bytes, expected to be %d: %+v and %d bytes, %w; stat says %+v", n, expect, got, len(head), err, want)
+			}
+		}
+		if got, head, err := b.store.Head(ctx, b.bucket, key, "", int64(n), 0); err != nil || len(head) != 0 || got != want {
+			return fmt.Errorf("%d bytes, none of them read: %+v and %d bytes, %w", n, got, len(head), err)
+		}
+	}
+	for _, expect := range []int64{5, functions.UnknownSize} {
+		_, _, err := b.store.Head(ctx, b.bucket, "head/none", "", expect, most)
+		if err := wantClass(err, functions.ErrNotFound, "the head of nothing"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func unknownSize(ctx context.Context, b *bench) error {
 	for _, n := range []int{0, 10, 1 << 20, 33<<20 + 7} {
 		data := random(n)

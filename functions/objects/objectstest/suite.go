@@ -111,6 +111,7 @@ func rows() []namedCheck {
 		{"what is put is what is got", putGet},
 		{"an empty object leaves the connection usable", emptyThenMore},
 		{"ranges: middle, tail, all; behind the end is invalid", ranges},
+		{"a look at the head says what stat says, whatever size it expects", heads},
 		{"a stream of unknown size arrives whole", unknownSize},
 		{"a large file arrives whole, from where it stands, or not at all", putFile},
 		{"a source that fails stores nothing", failingSource},

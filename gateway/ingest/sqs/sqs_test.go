@@ -332,15 +332,11 @@ func (store) ListSince(context.Context, string, string, time.Time) iter.Seq2[fun
 	return func(func(functions.Listed, error) bool) {}
 }
 
-func (d *desk) Stat(_ context.Context, bucket, key, _ string) (functions.ObjectRef, error) {
+func (d *desk) Head(_ context.Context, bucket, key, _ string, _, _ int64) (functions.ObjectRef, []byte, error) {
 	if key != "a b" {
-		return functions.ObjectRef{}, functions.NotFound("object_not_found", "no %s", key)
+		return functions.ObjectRef{}, nil, functions.NotFound("object_not_found", "no %s", key)
 	}
-	return functions.ObjectRef{Bucket: bucket, Key: key, ETag: "1", Size: 0}, nil
-}
-
-func (d *desk) GetRange(context.Context, functions.ObjectRef, int64, int64) (io.ReadCloser, error) {
-	return http.NoBody, nil
+	return functions.ObjectRef{Bucket: bucket, Key: key, ETag: "1", Size: 0}, []byte{}, nil
 }
 
 func (d *desk) Task(context.Context, functions.TaskID) (functions.Task, error) {
