@@ -70,8 +70,6 @@ type Functions interface {
 // Objects reads the store and signs requests to it.
 type Objects interface {
 	Get(ctx context.Context, ref functions.ObjectRef) (io.ReadCloser, error)
-	GetRange(ctx context.Context, ref functions.ObjectRef, off, length int64) (io.ReadCloser, error)
-	Stat(ctx context.Context, bucket, key, version string) (functions.ObjectRef, error)
 	PresignPut(ctx context.Context, ref functions.ObjectRef, ttl time.Duration) (functions.PresignedRequest, error)
 	PresignGet(ctx context.Context, ref functions.ObjectRef, ttl time.Duration, downloadName string) (functions.PresignedRequest, error)
 	PresignPost(ctx context.Context, ref functions.ObjectRef, least, most int64, ttl time.Duration) (functions.PostForm, error)

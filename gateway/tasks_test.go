@@ -215,31 +215,27 @@ func TestUpload(t *testing.T) {
 	}
 }
 
-// locked is a store that refuses to show some objects.
-type locked struct {
-	gateway.Objects
-	keys map[string]bool
-}
-
-func (l *locked) Stat(ctx context.Context, bucket, key, version string) (functions.ObjectRef, error) {
-	if l.keys[key] {
-		return functions.ObjectRef{}, functions.NewError(functions.ErrForbidden, "store_forbidden", "the store refuses")
-	}
-	return l.Objects.Stat(ctx, bucket, key, version)
-}
-
 func TestSweepPassesOverWhatItCannotRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := &locked{keys: map[string]bool{}}
-		w := newWorld(t, func(c *gateway.Config) { store.Objects, c.Objects = c.Objects, store })
+		w := newWorld(t, nil)
 		w.run = nil
+		locked, refused := map[string]bool{}, 0
 		var ids []functions.TaskID
 		for i := range 3 {
 			v := decode[taskView](t, w.do(t, "POST", "/v1/uploads", `{"function":"echo","name":"a.txt","size":0}`))
 			ids = append(ids, v.ID)
 			key := "in/" + string(v.ID) + "/a.txt"
 			w.objects["uploads/"+key] = object{nil, ""}
-			store.keys[key] = i != 1
+			locked[key] = i != 1
+		}
+		w.stat = func(_ context.Context, bucket, key, _ string) (functions.ObjectRef, error) {
+			if locked[key] {
+				w.mu.Lock()
+				refused++
+				w.mu.Unlock()
+				return functions.ObjectRef{}, functions.NewError(functions.ErrForbidden, "store_forbidden", "the store refuses")
+			}
+			return functions.ObjectRef{Bucket: bucket, Key: key, ETag: "e"}, nil
 		}
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan error)
@@ -248,6 +244,9 @@ func TestSweepPassesOverWhatItCannotRead(t *testing.T) {
 		synctest.Wait()
 		if got := w.get(ids[1]).State; got != functions.Queued {
 			t.Errorf("the one that can be read is %s", got)
+		}
+		if refused < 2 {
+			t.Errorf("the store refused %d times: the test shows nothing", refused)
 		}
 		stop()
 		<-done

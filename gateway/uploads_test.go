@@ -682,8 +682,7 @@ func TestSpentUploadsAreAborted(t *testing.T) {
 
 func TestSweepCompletesPartsAndSkipsWhatFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := &locked{keys: map[string]bool{}}
-		w := newWorld(t, func(c *gateway.Config) { store.Objects, c.Objects = c.Objects, store })
+		w := newWorld(t, nil)
 		w.run = nil
 		const mpu = `"name":"a","size":5,"method":"multipart"`
 		lacking, whole := w.announceMany(t, 600, mpu), w.announceMany(t, 3, mpu) // over one page
