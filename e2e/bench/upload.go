@@ -89,7 +89,7 @@ func (b *bench) upload(ctx context.Context) error {
 		figure("  throughput over that: "+w.name, median(floor.took)/median(w.took), "x")
 	}
 
-	const files, size, clients = 300, 64 << 10, 16
+	const files, size, clients = 1000, 64 << 10, 16
 	small := []*way{
 		{name: "MinIO, PUT", send: plainPut(true, true)},
 		{name: "presigned PUT, file to queued task", send: presignedPut},
