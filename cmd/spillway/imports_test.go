@@ -36,7 +36,7 @@ var allowed = map[string][]string{
 	"gateway/intake":     {"functions", "gateway/content", "github.com/google/uuid"},
 	"gateway/dashboard":  {"functions"},
 	"gateway/seed":       {"functions", "gateway/content", "gateway/intake"},
-	"gateway/ingest":     {"functions", "gateway/content", "gateway/intake", "github.com/prometheus/..."},
+	"gateway/ingest":     {"functions", "gateway/content", "gateway/intake", "github.com/prometheus/...", "golang.org/x/sync/..."},
 	"gateway/ingest/sqs": {"functions", "github.com/aws/aws-sdk-go-v2/..."},
 
 	"gateway/retention": {"functions", "gateway/intake", "github.com/prometheus/..."},
