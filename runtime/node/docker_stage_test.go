@@ -149,8 +149,7 @@ func TestLinkedInputsOnDocker(t *testing.T) {
 			as := order(ref, "reread", "/task/in/x")
 			as.Function.Stdout = functions.StdoutLog
 			a.admit(as)
-			heard := w.log.heard()
-			w.until("it has read", func() bool { return w.log.heard() > heard })
+			w.until("it has read", func() bool { return w.log.heardOf(as.Task.ID) > 0 })
 			inside, err := os.Stat(filepath.Join(cfg.DataDir, "tasks", string(as.Task.ID)+".1", "in", "x"))
 			if err != nil || !os.SameFile(before, inside) {
 				t.Errorf("the task's input is not the store's file: %v", err)

@@ -510,10 +510,14 @@ func TestLogDownAtFinish(t *testing.T) {
 func TestEngineDownWhileAContainerRuns(t *testing.T) {
 	for name, c := range map[string]struct {
 		down  time.Duration
+		code  int // of the container
 		class functions.Class
 	}{
-		"for a minute":    {time.Minute, ""},
-		"for ten minutes": {10 * time.Minute, functions.TimedOutRun},
+		"for a minute":    {time.Minute, 0, ""},
+		"for ten minutes": {10 * time.Minute, 0, functions.Infra},
+		"and ends it by SIGTERM when it comes back": {time.Minute, terminated, functions.Infra},
+		"and ends it by SIGKILL when it comes back": {time.Minute, killed, functions.Infra},
+		"and the program crashes by itself":         {time.Minute, 128 + 11, functions.Crashed},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inWorld(t, func(t *testing.T, w *world) {
@@ -521,7 +525,12 @@ func TestEngineDownWhileAContainerRuns(t *testing.T) {
 				flaky := &flakyDriver{Fake: w.fake, cut: make(chan struct{})}
 				cfg.Driver = flaky
 				a := w.agent(cfg)
-				as := w.order(a, "sleep", "90s")
+				w.fake.Image("work", program(func(context.Context, *runtimetest.Process) int {
+					time.Sleep(90 * time.Second) // fake clock
+					return c.code
+				}))
+				as := w.order(a)
+				as.Function.Image = "work"
 				as.Function.Timeout = functions.Duration(5 * time.Minute)
 				a.admit(as)
 				w.until("it runs", func() bool { return flaky.waits.Load() > 0 })
@@ -539,8 +548,8 @@ func TestEngineDownWhileAContainerRuns(t *testing.T) {
 				out := w.fin(as)
 				if c.class == "" {
 					wantClass(t, out, "", "")
-				} else if out.Failure == nil || out.Failure.Class != functions.Infra {
-					t.Errorf("failure %+v, want %s", out.Failure, functions.Infra)
+				} else if out.Failure == nil || out.Failure.Class != c.class {
+					t.Errorf("failure %+v, want %s", out.Failure, c.class)
 				}
 				w.nothingLeft()
 			})

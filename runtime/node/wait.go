@@ -95,6 +95,7 @@ func (n *Node) await(ctx context.Context, a *attempt, id runtime.ID) exitReport 
 		}
 		if away.IsZero() || n.cfg.Now().Sub(began) > n.time.Probe { // it was back in between
 			away = n.cfg.Now()
+			a.deserted.Store(true)
 			n.cfg.Log.Warn("engine away while a container runs", "task", a.key.task, "attempt", a.key.attempt, "err", err)
 		}
 		for {
@@ -149,10 +150,14 @@ func engineFailure(err error) *functions.Failure {
 	return &functions.Failure{Class: functions.Infra, Message: "wait for the container: " + err.Error()}
 }
 
-// killed is how a container ends by SIGKILL. Docker kills a container whose start
-// request is cut off, as the death of an agent does; that is no fault of the
-// function, and the attempt is made again.
-const killed = 128 + 9
+// How a container ends by SIGTERM and by SIGKILL. Docker kills a container whose
+// start request is cut off, as the death of an agent does, and a Docker that
+// starts again ends those that it finds running. Neither is a fault of the
+// function: the attempt is made again.
+const (
+	terminated = 128 + 15
+	killed     = 128 + 9
+)
 
 // judge says what an exit means; nil is success.
 func (n *Node) judge(a *attempt, exit runtime.Exit, deadline bool) *functions.Failure {
@@ -160,6 +165,10 @@ func (n *Node) judge(a *attempt, exit runtime.Exit, deadline bool) *functions.Fa
 	if class == functions.Crashed && exit.Code == killed && a.adopted {
 		return &functions.Failure{Class: functions.Infra, Phase: functions.PhaseLaunch, ExitCode: exit.Code,
 			Message: "the node's agent ended while the container ran or was starting, and the engine killed it"}
+	}
+	if class == functions.Crashed && (exit.Code == killed || exit.Code == terminated) && a.deserted.Load() {
+		return &functions.Failure{Class: functions.Infra, Phase: functions.PhaseRun, ExitCode: exit.Code,
+			Message: "the container engine went away while the container ran, and ended it when it came back"}
 	}
 	f := &functions.Failure{Class: class, Phase: functions.PhaseRun, ExitCode: exit.Code}
 	switch class {

@@ -192,6 +192,18 @@ func (l *memLog) heard() int {
 	return len(l.lines)
 }
 
+// heardOf is how many of them are of one task.
+func (l *memLog) heardOf(id functions.TaskID) (n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, line := range l.lines {
+		if line.Task == id {
+			n++
+		}
+	}
+	return n
+}
+
 func (l *memLog) fins() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
