@@ -74,8 +74,7 @@ const (
 	WebhookFast    Source = "webhook:fast"
 	WebhookDurable Source = "webhook:durable"
 	SQS            Source = "sqs"
-	Outputs        Source = "outputs"  // of tasks that succeeded
-	Complete       Source = "complete" // the uploading client's own word
+	Outputs        Source = "outputs" // of tasks that succeeded
 	Listing        Source = "listing"
 	Filling        Source = "backfill"
 )

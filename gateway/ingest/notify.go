@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/spillway/spillway/functions"
+	"github.com/spillway/spillway/gateway/intake"
 )
 
 // Notifier sets a bucket's notification rules and keeps those of others.
@@ -62,7 +63,7 @@ func (in *Ingest) SetNotifications(ctx context.Context, store Notifier, targets 
 		}
 	}
 	// Awaited uploads are reported as well.
-	buckets[in.Uploads] = append(buckets[in.Uploads], functions.Trigger{Bucket: in.Uploads, Prefix: awaitedPrefix})
+	buckets[in.Uploads] = append(buckets[in.Uploads], functions.Trigger{Bucket: in.Uploads, Prefix: intake.InputPrefix})
 	var failed error
 	for _, bucket := range slices.Sorted(maps.Keys(buckets)) {
 		err := store.SetNotifications(ctx, bucket, targets, buckets[bucket])

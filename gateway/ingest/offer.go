@@ -24,7 +24,7 @@ func (in *Ingest) Offer(ctx context.Context, h Hint) error {
 		return nil // outputs are there before their attempt is accepted: the log reports them
 	}
 	in.figures.hint(h.Source)
-	if h.Bucket == in.Uploads && strings.HasPrefix(h.Key, awaitedPrefix) {
+	if h.Bucket == in.Uploads && strings.HasPrefix(h.Key, intake.InputPrefix) {
 		return in.uploaded(ctx, h)
 	}
 	if in.ours(h.Bucket, h.Key) {
@@ -78,7 +78,7 @@ func (h Hint) claims() string {
 // no file, or what waits for a task.
 func (in *Ingest) ours(bucket, key string) bool {
 	return strings.HasSuffix(key, "/") ||
-		bucket == in.Uploads && (strings.HasPrefix(key, awaitedPrefix) || strings.HasPrefix(key, "ev/")) // events too large for the log
+		bucket == in.Uploads && (strings.HasPrefix(key, intake.InputPrefix) || strings.HasPrefix(key, intake.EventPrefix))
 }
 
 // find is an object that somebody learnt of, with what is known of an output.

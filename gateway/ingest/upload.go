@@ -7,16 +7,14 @@ import (
 	"strings"
 
 	"github.com/spillway/spillway/functions"
+	"github.com/spillway/spillway/gateway/intake"
 )
-
-// awaitedPrefix begins the keys of files that clients upload for a task.
-const awaitedPrefix = "in/"
 
 // uploaded tells the door that the file of an awaiting task is there. What is
 // not complete or not as announced is no error here: the client learns it when
 // it completes the upload, and the gateway's sweep comes back to it.
 func (in *Ingest) uploaded(ctx context.Context, h Hint) error {
-	idText, _, _ := strings.Cut(strings.TrimPrefix(h.Key, awaitedPrefix), "/")
+	idText, _, _ := strings.Cut(strings.TrimPrefix(h.Key, intake.InputPrefix), "/")
 	id := functions.TaskID(idText)
 	if id.Validate() != nil {
 		return nil

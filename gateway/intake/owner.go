@@ -10,9 +10,10 @@ import (
 // Results holds what tasks leave. Nodes write it.
 const Results = "results"
 
+// What begins the keys of Bucket.
 const (
-	inputPrefix = "in/" // + task / file name
-	eventPrefix = "ev/" // + task
+	InputPrefix = "in/" // + task / file name
+	EventPrefix = "ev/" // + task
 )
 
 // Owner says for which task an object of our own buckets was stored, and as what.
@@ -41,10 +42,10 @@ func OwnerOf(bucket, key string) (Owner, bool) {
 }
 
 func ownerOfInput(key string) (Owner, bool) {
-	if id, ok := strings.CutPrefix(key, eventPrefix); ok {
+	if id, ok := strings.CutPrefix(key, EventPrefix); ok {
 		return Owner{Task: functions.TaskID(id), Kind: functions.StoredInputs}, true
 	}
-	rest, ok := strings.CutPrefix(key, inputPrefix)
+	rest, ok := strings.CutPrefix(key, InputPrefix)
 	id, name, _ := strings.Cut(rest, "/")
 	return Owner{Task: functions.TaskID(id), Kind: functions.StoredInputs}, ok && functions.FileName(name) == nil
 }

@@ -20,7 +20,7 @@ const Bucket = "uploads"
 const MaxPut = 5 * functions.GiB
 
 // InputKey is where an input of a task lies in Bucket.
-func InputKey(id functions.TaskID, name string) string { return inputPrefix + string(id) + "/" + name }
+func InputKey(id functions.TaskID, name string) string { return InputPrefix + string(id) + "/" + name }
 
 // StoreInput streams a file into the store as an input of the task that will get
 // this id, and says what it is. A size of -1 means unknown. The reader's own
@@ -72,7 +72,7 @@ func (d *Door) Discard(ctx context.Context, inputs []functions.Input) error {
 
 // storeEvent keeps an event that is too large for the log.
 func (d *Door) storeEvent(ctx context.Context, id functions.TaskID, event json.RawMessage) (functions.ObjectRef, error) {
-	ref, err := d.cfg.Objects.Put(ctx, Bucket, eventPrefix+string(id), bytes.NewReader(event), int64(len(event)), "application/json")
+	ref, err := d.cfg.Objects.Put(ctx, Bucket, EventPrefix+string(id), bytes.NewReader(event), int64(len(event)), "application/json")
 	if err != nil {
 		return functions.ObjectRef{}, fmt.Errorf("store event: %w", err)
 	}

@@ -24,8 +24,8 @@ var walks = []struct {
 	bucket, prefix string
 	kinds          []functions.Stored
 }{
-	{intake.Bucket, "in/", []functions.Stored{functions.StoredInputs}},
-	{intake.Bucket, "ev/", []functions.Stored{functions.StoredInputs}},
+	{intake.Bucket, intake.InputPrefix, []functions.Stored{functions.StoredInputs}},
+	{intake.Bucket, intake.EventPrefix, []functions.Stored{functions.StoredInputs}},
 	{intake.Results, "", []functions.Stored{functions.StoredOutputs, functions.StoredLogs}},
 }
 
