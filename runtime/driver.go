@@ -89,6 +89,7 @@ type Streams struct {
 type Exit struct {
 	Code       int
 	OOMKilled  bool // by the kernel, for its memory limit
+	EngineAway bool // the engine was away meanwhile; what ended it may have been the engine's return
 	StartedAt  time.Time
 	FinishedAt time.Time
 }

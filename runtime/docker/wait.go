@@ -18,13 +18,15 @@ const drainTime = 10 * time.Second
 
 // Wait implements runtime.Driver. It waits on while the engine is away.
 func (d *Driver) Wait(ctx context.Context, id runtime.ID) (runtime.Exit, error) {
-	if err := d.exited(ctx, id); err != nil {
+	away, err := d.exited(ctx, id)
+	if err != nil {
 		return runtime.Exit{}, err
 	}
 	exit, err := d.exit(ctx, id)
 	if err != nil {
 		return runtime.Exit{}, err
 	}
+	exit.EngineAway = away
 	d.mu.Lock()
 	outs := d.outputs[id]
 	d.mu.Unlock()
@@ -44,21 +46,22 @@ func (d *Driver) Wait(ctx context.Context, id runtime.ID) (runtime.Exit, error) 
 }
 
 // exited blocks until the container is not running, however often the engine
-// goes away meanwhile.
-func (d *Driver) exited(ctx context.Context, id runtime.ID) error {
+// goes away meanwhile, and says whether it did.
+func (d *Driver) exited(ctx context.Context, id runtime.ID) (away bool, err error) {
 	for pause := firstPause; ; pause = min(2*pause, longestPause) {
 		_, err := d.wait(ctx, id)
 		switch {
 		case err == nil:
-			return nil
+			return away, nil
 		case ctx.Err() != nil:
-			return fmt.Errorf("wait for container: %w", context.Cause(ctx))
+			return away, fmt.Errorf("wait for container: %w", context.Cause(ctx))
 		case errdefs.IsNotFound(err):
-			return translateError("wait for container", err)
+			return away, translateError("wait for container", err)
 		}
+		away = true
 		d.log.Warn("engine went away while a container ran", "container", id, "err", err)
 		if !sleep(ctx, pause) {
-			return fmt.Errorf("wait for container: %w", context.Cause(ctx))
+			return away, fmt.Errorf("wait for container: %w", context.Cause(ctx))
 		}
 	}
 }

@@ -166,7 +166,7 @@ func (n *Node) judge(a *attempt, exit runtime.Exit, deadline bool) *functions.Fa
 		return &functions.Failure{Class: functions.Infra, Phase: functions.PhaseLaunch, ExitCode: exit.Code,
 			Message: "the node's agent ended while the container ran or was starting, and the engine killed it"}
 	}
-	if class == functions.Crashed && (exit.Code == killed || exit.Code == terminated) && a.deserted.Load() {
+	if class == functions.Crashed && (exit.Code == killed || exit.Code == terminated) && (exit.EngineAway || a.deserted.Load()) {
 		return &functions.Failure{Class: functions.Infra, Phase: functions.PhaseRun, ExitCode: exit.Code,
 			Message: "the container engine went away while the container ran, and ended it when it came back"}
 	}

@@ -50,6 +50,9 @@ func TestEngineCrash(t *testing.T) {
 		if err := <-waited; err != nil {
 			t.Fatalf("live restore %v: Wait: %v", live, err)
 		}
+		if !exit.EngineAway {
+			t.Errorf("live restore %v: exit %+v, want it to say that the engine was away", live, exit)
+		}
 		if live && (exit.Code != 5 || out.String() != "ready\nterminated\n") {
 			t.Errorf("outlived the engine: exit %+v, output %q", exit, out)
 		}
