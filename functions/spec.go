@@ -13,8 +13,16 @@ import (
 // Contract is how a container gets its event and gives its result.
 type Contract string
 
-// TaskContract: one container per task; files, stdin and the exit code.
-const TaskContract Contract = "task"
+// The contracts.
+const (
+	TaskContract   Contract = "task"   // one container per task; files, stdin and the exit code
+	HTTPContract   Contract = "http"   // the image is a server on $PORT; the event is the body of a POST
+	LambdaContract Contract = "lambda" // the image speaks AWS Lambda's Runtime API
+)
+
+// Serves reports whether a container of the contract may serve one invocation
+// after another.
+func (c Contract) Serves() bool { return c == HTTPContract || c == LambdaContract }
 
 // Spec is what a user writes to deploy a function. Its JSON and YAML keys are
 // the same; package spec reads the YAML form.
@@ -26,6 +34,10 @@ type Spec struct {
 	Entrypoint  []string          `json:"entrypoint,omitempty" yaml:"entrypoint,omitempty"` // overrides the image's
 	Command     []string          `json:"command,omitempty" yaml:"command,omitempty"`       // overrides the image's; may hold {in} {in.NAME} {out} {task}
 	Env         map[string]string `json:"env,omitempty" yaml:"env,omitempty"`
+
+	Warm  Warm      `json:"warm,omitempty" yaml:"warm,omitempty"`   // containers that wait started, per node
+	Reuse Reuse     `json:"reuse,omitempty" yaml:"reuse,omitempty"` // invocations per container; http and lambda only
+	HTTP  *HTTPSpec `json:"http,omitempty" yaml:"http,omitempty"`   // http only
 
 	Device     Policy      `json:"device,omitempty" yaml:"device,omitempty"`
 	GPU        *GPUNeed    `json:"gpu,omitempty" yaml:"gpu,omitempty"`
@@ -46,6 +58,14 @@ type Spec struct {
 	KeepFailed   bool           `json:"keep_failed_outputs,omitempty" yaml:"keep_failed_outputs,omitempty"`
 	Handles      []ContentClass `json:"handles,omitempty" yaml:"handles,omitempty"` // classes it serves on the ingest routes
 	Triggers     []Trigger      `json:"triggers,omitempty" yaml:"triggers,omitempty"`
+}
+
+// HTTPSpec says how the server of an http function is reached.
+type HTTPSpec struct {
+	Port        int    `json:"port,omitempty" yaml:"port,omitempty"`               // that $PORT names; 8080
+	Path        string `json:"path,omitempty" yaml:"path,omitempty"`               // of an invocation; /
+	Health      string `json:"health,omitempty" yaml:"health,omitempty"`           // GET answers 2xx when ready; empty = it accepts connections
+	Concurrency int    `json:"concurrency,omitempty" yaml:"concurrency,omitempty"` // invocations at once in one container; 1
 }
 
 // GPUNeed is what a GPU attempt needs.

@@ -20,8 +20,18 @@ type Driver interface {
 	Name() string
 	// Probe reports in one line what the engine is, or why it cannot be used.
 	Probe(ctx context.Context) (string, error)
-	// Pull makes the image present. An image already present is not pulled again.
-	Pull(ctx context.Context, image string) error
+	// Pull makes the image present. An image already present is not pulled again,
+	// and callers who want the same one at the same time share one pull. progress,
+	// which may be nil, is called as bytes come.
+	Pull(ctx context.Context, image string, progress func(PullProgress)) error
+	// Image describes an image that is present.
+	Image(ctx context.Context, image string) (Image, error)
+	// Images describes every image that is present.
+	Images(ctx context.Context) ([]Image, error)
+	// RemoveImage takes a name from an image, and deletes the image with its last
+	// name. One that a container uses stays, and is ErrConflict. Removing what is
+	// gone succeeds.
+	RemoveImage(ctx context.Context, image string) error
 	// Create prepares a container and starts nothing. A name that exists already
 	// is ErrConflict.
 	Create(ctx context.Context, spec Spec) (ID, error)
@@ -64,6 +74,25 @@ type Spec struct {
 	Network    functions.Network
 	GPUs       []string // device ids as the engine takes them; empty = a CPU container
 	Labels     map[string]string
+}
+
+// Image is what a driver knows of an image that is present.
+type Image struct {
+	Names      []string // by which Create takes it; may be empty
+	ID         string   // of the content: the same on every node that has it
+	Size       functions.Bytes
+	Entrypoint []string
+	Command    []string
+	Env        []string // K=V
+	WorkDir    string   // empty means /
+	Labels     map[string]string
+}
+
+// PullProgress is how far a pull has come.
+type PullProgress struct {
+	Done, Total functions.Bytes // compressed; Total grows while the layers are found
+	Layers      int             // that are complete
+	Of          int
 }
 
 // Mount binds an absolute host path. Tmpfs is memory-backed room.

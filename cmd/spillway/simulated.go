@@ -32,9 +32,9 @@ func newSimulated() simulated {
 func (s simulated) Name() string { return "simulated" }
 
 // Pull makes every image present.
-func (s simulated) Pull(ctx context.Context, image string) error {
-	s.Image(image, simulate)
-	return s.Fake.Pull(ctx, image)
+func (s simulated) Pull(ctx context.Context, image string, progress func(runtime.PullProgress)) error {
+	s.Add(image, simulate)
+	return s.Fake.Pull(ctx, image, progress)
 }
 
 // simulate does what the event asks for: it says lines, sleeps 20 ms unless told

@@ -65,7 +65,7 @@ func TestNobodyListens(t *testing.T) {
 	_, list := d.List(ctx, nil)
 	for name, err := range map[string]error{
 		"Probe": probe, "Create": create, "List": list,
-		"Pull": d.Pull(ctx, "a"), "Start": d.Start(ctx, "a", runtime.Streams{}), "Remove": d.Remove(ctx, "a"),
+		"Pull": d.Pull(ctx, "a", nil), "Start": d.Start(ctx, "a", runtime.Streams{}), "Remove": d.Remove(ctx, "a"),
 		"Stop": d.Stop(ctx, "a", 0), "Attach": d.Attach(ctx, "a", runtime.Streams{}),
 	} {
 		if !errors.Is(err, functions.ErrUnavailable) {
@@ -105,14 +105,14 @@ func TestPullNamesTheImage(t *testing.T) {
 	d, _ := engine(t, Config{})
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	err := d.Pull(ctx, "127.0.0.1:1/spillway/none:none")
+	err := d.Pull(ctx, "127.0.0.1:1/spillway/none:none", nil)
 	if !errors.Is(err, functions.ErrUnavailable) && !errors.Is(err, functions.ErrNotFound) {
 		t.Errorf("Pull: %v, want unavailable or not found", err)
 	}
 	if err == nil || !bytes.Contains([]byte(err.Error()), []byte("127.0.0.1:1/spillway/none:none")) {
 		t.Errorf("Pull: %v, want it to name the image", err)
 	}
-	if err := d.Pull(ctx, "Not A Name"); !errors.Is(err, functions.ErrInvalid) {
+	if err := d.Pull(ctx, "Not A Name", nil); !errors.Is(err, functions.ErrInvalid) {
 		t.Errorf("Pull of a name that is none: %v, want invalid", err)
 	}
 }

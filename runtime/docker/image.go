@@ -5,17 +5,17 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"slices"
 
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/client"
 
 	"github.com/spillway/spillway/functions"
+	"github.com/spillway/spillway/runtime"
 )
 
 // Pull implements runtime.Driver.
-func (d *Driver) Pull(ctx context.Context, name string) error {
+func (d *Driver) Pull(ctx context.Context, name string, progress func(runtime.PullProgress)) error {
 	_, err := d.engine.ImageInspect(ctx, name)
 	switch {
 	case err == nil:
@@ -23,10 +23,10 @@ func (d *Driver) Pull(ctx context.Context, name string) error {
 	case !errdefs.IsNotFound(err):
 		return translateError("look for image "+name, err)
 	}
-	progress, err := d.engine.ImagePull(ctx, name, image.PullOptions{})
+	answer, err := d.engine.ImagePull(ctx, name, image.PullOptions{})
 	if err == nil {
-		err = messages(progress)
-		progress.Close()
+		err = messages(answer)
+		answer.Close()
 	}
 	switch {
 	case err == nil:
@@ -52,34 +52,52 @@ func (d *Driver) Load(ctx context.Context, archive io.Reader) error {
 	return translateError("load image", err)
 }
 
-// Images lists the names of the images that are present.
-func (d *Driver) Images(ctx context.Context) ([]string, error) {
+// Image implements runtime.Driver.
+func (d *Driver) Image(ctx context.Context, name string) (runtime.Image, error) {
+	found, err := d.engine.ImageInspect(ctx, name)
+	switch {
+	case errdefs.IsNotFound(err):
+		return runtime.Image{}, imageMissing(name, err)
+	case err != nil:
+		return runtime.Image{}, translateError("look for image "+name, err)
+	}
+	img := runtime.Image{Names: found.RepoTags, ID: found.ID, Size: functions.Bytes(found.Size)}
+	if c := found.Config; c != nil {
+		img.Entrypoint, img.Command, img.Env, img.WorkDir, img.Labels = c.Entrypoint, c.Cmd, c.Env, c.WorkingDir, c.Labels
+	}
+	return img, nil
+}
+
+// Images implements runtime.Driver. Of each image it tells the names, the ID,
+// the size and the labels.
+func (d *Driver) Images(ctx context.Context) ([]runtime.Image, error) {
 	found, err := d.engine.ImageList(ctx, image.ListOptions{})
 	if err != nil {
 		return nil, translateError("list images", err)
 	}
-	var names []string
-	for _, i := range found {
-		names = append(names, i.RepoTags...)
+	all := make([]runtime.Image, len(found))
+	for i, f := range found {
+		all[i] = runtime.Image{Names: f.RepoTags, ID: f.ID, Size: functions.Bytes(f.Size), Labels: f.Labels}
 	}
-	slices.Sort(names)
-	return names, nil
+	return all, nil
 }
 
-// RemoveImage takes a name from an image, and the image with its last name.
-// Removing what is gone succeeds.
+// RemoveImage implements runtime.Driver.
 func (d *Driver) RemoveImage(ctx context.Context, name string) error {
-	_, err := d.engine.ImageRemove(ctx, name, image.RemoveOptions{Force: true})
-	if errdefs.IsNotFound(err) {
+	_, err := d.engine.ImageRemove(ctx, name, image.RemoveOptions{})
+	switch {
+	case err == nil, errdefs.IsNotFound(err):
 		return nil
+	case errdefs.IsConflict(err):
+		return functions.Conflict("image_in_use", "image %s is used by a container", name).WithCause(err)
 	}
 	return translateError("remove image "+name, err)
 }
 
-// messages reads the engine's progress to its end and returns the error that it
+// messages reads the engine's answer to its end and returns the error that it
 // reports, if any: a failure after the first byte has no other place.
-func messages(progress io.Reader) error {
-	for lines := json.NewDecoder(progress); ; {
+func messages(answer io.Reader) error {
+	for lines := json.NewDecoder(answer); ; {
 		var line struct {
 			Error string `json:"error"`
 		}

@@ -68,8 +68,8 @@ func (d mortalDriver) Probe(ctx context.Context) (what string, err error) {
 	return what, err
 }
 
-func (d mortalDriver) Pull(ctx context.Context, image string) error {
-	return d.m.call(ctx, "pull", func() error { return d.Fake.Pull(ctx, image) })
+func (d mortalDriver) Pull(ctx context.Context, image string, progress func(runtime.PullProgress)) error {
+	return d.m.call(ctx, "pull", func() error { return d.Fake.Pull(ctx, image, progress) })
 }
 
 func (d mortalDriver) Create(ctx context.Context, s runtime.Spec) (id runtime.ID, err error) {
@@ -138,7 +138,7 @@ func TestTheNextAgentGoesOnAtEveryStep(t *testing.T) {
 		t.Run("dies at "+at, func(t *testing.T) {
 			inWorld(t, func(t *testing.T, w *world) {
 				var runs atomic.Int32
-				w.fake.Image("work", program(func(ctx context.Context, p *runtimetest.Process) int {
+				w.fake.Add("work", program(func(ctx context.Context, p *runtimetest.Process) int {
 					runs.Add(1)
 					mustWrite(t, p, "/task/out/a", "output")
 					if _, err := io.WriteString(p.Stdout, "line 1\nline 2\n"); err != nil {
@@ -184,7 +184,7 @@ func TestTheNextAgentGoesOnAtEveryStep(t *testing.T) {
 // next agent finds an exit of 137 that nobody asked for.
 func TestAStartThatDiedWithItsAgentIsNoCrash(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
-		w.fake.Image("work", program(func(context.Context, *runtimetest.Process) int { return killed }))
+		w.fake.Add("work", program(func(context.Context, *runtimetest.Process) int { return killed }))
 		m := &mortal{w: w, at: "after start", died: make(chan struct{})}
 		cfg := w.config()
 		cfg.Driver, cfg.Objects, cfg.Link = mortalDriver{w.fake, m}, mortalStore{w.store, m}, mortalLink{w.log, m}

@@ -23,7 +23,7 @@ func TestATaskFromInputToOutput(t *testing.T) {
 			stdin, envelope, input string
 			readOnly               bool
 		}
-		w.fake.Image("work", program(func(ctx context.Context, p *runtimetest.Process) int {
+		w.fake.Add("work", program(func(ctx context.Context, p *runtimetest.Process) int {
 			buf := make([]byte, 100)
 			k, _ := p.Stdin.Read(buf)
 			seen.stdin = string(buf[:k])
@@ -111,7 +111,7 @@ func TestATaskFromInputToOutput(t *testing.T) {
 func TestBadFunctions(t *testing.T) {
 	image := func(run runtimetest.Program) func(*testing.T, *world, *functions.Assignment) {
 		return func(t *testing.T, w *world, as *functions.Assignment) {
-			w.fake.Image("bad", run)
+			w.fake.Add("bad", run)
 			as.Function.Image = "bad"
 		}
 	}
@@ -341,7 +341,7 @@ func TestBadFunctions(t *testing.T) {
 
 func TestOutputsOfAFailureAreKeptOnRequestOnly(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
-		w.fake.Image("bad", program(func(ctx context.Context, p *runtimetest.Process) int {
+		w.fake.Add("bad", program(func(ctx context.Context, p *runtimetest.Process) int {
 			mustWrite(t, p, "/task/out/core", "dump")
 			return 2
 		}))
@@ -373,7 +373,7 @@ func TestStandardOutputAsResult(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			inWorld(t, func(t *testing.T, w *world) {
-				w.fake.Image("say", program(func(ctx context.Context, p *runtimetest.Process) int {
+				w.fake.Add("say", program(func(ctx context.Context, p *runtimetest.Process) int {
 					fmt.Fprint(p.Stdout, c.write)
 					fmt.Fprintln(p.Stderr, "log")
 					return 0
@@ -470,7 +470,7 @@ func TestStoreDownForCollect(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			inWorld(t, func(t *testing.T, w *world) {
-				w.fake.Image("work", program(func(ctx context.Context, p *runtimetest.Process) int {
+				w.fake.Add("work", program(func(ctx context.Context, p *runtimetest.Process) int {
 					mustWrite(t, p, "/task/out/a", "a")
 					w.store.setDown(true)
 					time.AfterFunc(c.down, func() { w.store.setDown(false) })
@@ -525,7 +525,7 @@ func TestEngineDownWhileAContainerRuns(t *testing.T) {
 				flaky := &flakyDriver{Fake: w.fake, cut: make(chan struct{})}
 				cfg.Driver = flaky
 				a := w.agent(cfg)
-				w.fake.Image("work", program(func(context.Context, *runtimetest.Process) int {
+				w.fake.Add("work", program(func(context.Context, *runtimetest.Process) int {
 					time.Sleep(90 * time.Second) // fake clock
 					return c.code
 				}))

@@ -80,7 +80,7 @@ func TestSharedInputs(t *testing.T) {
 				cfg.Shares = folders
 				var read string
 				var bound bool
-				w.fake.Image("work", program(func(_ context.Context, p *runtimetest.Process) int {
+				w.fake.Add("work", program(func(_ context.Context, p *runtimetest.Process) int {
 					path, err := p.Path("/task/in/x")
 					if err != nil {
 						t.Error(err)

@@ -232,7 +232,7 @@ func TestManyInputs(t *testing.T) {
 					return store.memStore.Stage(ctx, ref, f)
 				}
 				want := map[string]string{}
-				w.fake.Image("look", program(func(ctx context.Context, p *runtimetest.Process) int {
+				w.fake.Add("look", program(func(ctx context.Context, p *runtimetest.Process) int {
 					dir, err := p.Path("/task/in")
 					if err != nil {
 						return 1
@@ -283,7 +283,7 @@ func TestLargeInput(t *testing.T) {
 			return "", f.Truncate(int64(size)) // a hole, which takes no disk
 		}
 		var seen []os.FileInfo
-		w.fake.Image("look", program(func(ctx context.Context, p *runtimetest.Process) int {
+		w.fake.Add("look", program(func(ctx context.Context, p *runtimetest.Process) int {
 			path, err := p.Path("/task/in/x")
 			if err != nil {
 				return 1
@@ -450,7 +450,7 @@ func TestInputsOfAStoreOnThisMachine(t *testing.T) {
 		a := w.agent(cfg)
 		ref := w.keep("k", "content")
 		var seen os.FileInfo
-		w.fake.Image("look", program(func(ctx context.Context, p *runtimetest.Process) int {
+		w.fake.Add("look", program(func(ctx context.Context, p *runtimetest.Process) int {
 			if path, err := p.Path("/task/in/x"); err == nil {
 				seen, _ = os.Stat(path)
 			}

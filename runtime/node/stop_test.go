@@ -64,7 +64,7 @@ func TestAStoreThatHangsDoesNotHoldTheSlotForEver(t *testing.T) {
 
 func TestCancelDuringCollect(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
-		w.fake.Image("work", program(func(ctx context.Context, p *runtimetest.Process) int {
+		w.fake.Add("work", program(func(ctx context.Context, p *runtimetest.Process) int {
 			mustWrite(t, p, "/task/out/a", "a")
 			w.store.setDown(true)
 			return 0

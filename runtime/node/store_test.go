@@ -45,9 +45,9 @@ func TestInputsThatGoOnRealStores(t *testing.T) {
 				return ref
 			}
 			w := newWorld(t)
-			w.fake.Image("box", runtimetest.Box)
+			w.fake.Add("box", runtimetest.Box)
 			var names uint64 // of the input's file, while the task runs
-			w.fake.Image("look", program(func(ctx context.Context, p *runtimetest.Process) int {
+			w.fake.Add("look", program(func(ctx context.Context, p *runtimetest.Process) int {
 				path, err := p.Path("/task/in/x")
 				if err != nil {
 					return 1

@@ -235,7 +235,7 @@ func inWorld(t *testing.T, test func(t *testing.T, w *world)) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		w.bubble = true
-		w.fake.Image("box", runtimetest.Box)
+		w.fake.Add("box", runtimetest.Box)
 		t.Cleanup(func() {
 			w.fake.SetDown(false)
 			infos, err := w.fake.List(context.Background(), nil)

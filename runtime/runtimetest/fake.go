@@ -37,8 +37,8 @@ func NewFake() *Fake {
 	return &Fake{images: map[string]Program{}, containers: map[runtime.ID]*container{}}
 }
 
-// Image makes an image present whose containers run p.
-func (f *Fake) Image(name string, p Program) {
+// Add makes an image present whose containers run p.
+func (f *Fake) Add(name string, p Program) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.images[name] = p
@@ -85,16 +85,54 @@ func (f *Fake) Probe(ctx context.Context) (string, error) {
 }
 
 // Pull implements runtime.Driver.
-func (f *Fake) Pull(ctx context.Context, image string) error {
+func (f *Fake) Pull(ctx context.Context, image string, _ func(runtime.PullProgress)) error {
+	_, err := f.Image(ctx, image)
+	return err
+}
+
+// Image implements runtime.Driver.
+func (f *Fake) Image(ctx context.Context, image string) (runtime.Image, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.up(ctx); err != nil {
+		return runtime.Image{}, err
+	}
+	if f.images[image] == nil {
+		return runtime.Image{}, noImage(image)
+	}
+	return describe(image), nil
+}
+
+// Images implements runtime.Driver.
+func (f *Fake) Images(ctx context.Context) ([]runtime.Image, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var all []runtime.Image
+	for _, name := range slices.Sorted(maps.Keys(f.images)) {
+		all = append(all, describe(name))
+	}
+	return all, f.up(ctx)
+}
+
+// RemoveImage implements runtime.Driver.
+func (f *Fake) RemoveImage(ctx context.Context, image string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err := f.up(ctx); err != nil {
 		return err
 	}
-	if f.images[image] == nil {
-		return noImage(image)
+	for _, c := range f.containers {
+		if c.spec.Image == image {
+			return functions.Conflict("image_in_use", "image %s is used by a container", image)
+		}
 	}
+	delete(f.images, image)
 	return nil
+}
+
+// describe is what there is to know of an image that is a Go function.
+func describe(name string) runtime.Image {
+	return runtime.Image{Names: []string{name}, ID: "fake:" + name, Size: functions.MiB, Entrypoint: []string{"/box"}}
 }
 
 // Create implements runtime.Driver.

@@ -19,14 +19,14 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func TestFake(t *testing.T) {
 	TestDriver(t, func(*testing.T) Subject {
 		f := NewFake()
-		f.Image("box", Box)
+		f.Add("box", Box)
 		return Subject{Driver: f, Image: "box", Simulated: true}
 	})
 }
 
 func TestLaunchFailsInTheEnginesWords(t *testing.T) {
 	f := NewFake()
-	f.Image("box", Box)
+	f.Add("box", Box)
 	f.OnLaunch(func(_ context.Context, spec runtime.Spec) error {
 		if len(spec.GPUs) > 0 {
 			return errors.New(`could not select device driver "" with capabilities: [[gpu]]`)
@@ -54,7 +54,7 @@ func TestHungLaunchStartsLateUnlessRemoved(t *testing.T) {
 	for _, removed := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			f := NewFake()
-			f.Image("box", Box)
+			f.Add("box", Box)
 			f.OnLaunch(func(ctx context.Context, _ runtime.Spec) error {
 				sleep(ctx, 8*time.Second)
 				return nil

@@ -23,7 +23,7 @@ func testMissingImage(t *testing.T, b *bench) {
 	if class := runtime.ClassifyLaunch(launch.Message, launch.Hung, true); class != functions.ImageMissing {
 		t.Errorf("class %s, want %s", class, functions.ImageMissing)
 	}
-	if err := b.Driver.Pull(within(t), b.Image); err != nil {
+	if err := b.Driver.Pull(within(t), b.Image, nil); err != nil {
 		t.Errorf("Pull of what is present: %v", err)
 	}
 }
