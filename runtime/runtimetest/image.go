@@ -19,17 +19,16 @@ import (
 // boxPackage is the program of the image, compiled when a test asks for it.
 const boxPackage = "github.com/spillway/spillway/runtime/runtimetest/testdata/box"
 
+// labelBox is the label of the image that holds the name that it was made with.
+const labelBox = "spillway.test.box"
+
 // BoxImage builds an image FROM scratch of one static program that knows a few
 // verbs (see testdata/box), as docker load takes it, and a name for it that no
 // other test uses. Its entrypoint is /box, and it sets BOX=image.
 func BoxImage(t testing.TB) (name string, archive []byte) {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "box")
-	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", program, boxPackage)
-	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build the test image's program: %v\n%s", err, out)
-	}
+	build(t, program)
 	binary, err := os.ReadFile(program)
 	if err != nil {
 		t.Fatal(err)
@@ -42,7 +41,18 @@ func BoxImage(t testing.TB) (name string, archive []byte) {
 	return name, archive
 }
 
-// pack writes one binary as an image of one layer.
+// build compiles the program of the image to a file.
+func build(t testing.TB, program string) {
+	t.Helper()
+	compile := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", program, boxPackage)
+	compile.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux")
+	if out, err := compile.CombinedOutput(); err != nil {
+		t.Fatalf("build the test image's program: %v\n%s", err, out)
+	}
+}
+
+// pack writes one binary as an image of one layer. Its name is a label too, so
+// that no two images of this kind share an ID.
 func pack(name string, binary []byte) ([]byte, error) {
 	layer, err := tarball(file{"box", 0o755, binary})
 	if err != nil {
@@ -54,6 +64,7 @@ func pack(name string, binary []byte) ([]byte, error) {
 		"config": map[string]any{
 			"Entrypoint": []string{"/box"}, "Cmd": []string{"echo", "hello"},
 			"Env": []string{"PATH=/", "BOX=image", "NVIDIA_VISIBLE_DEVICES=all"},
+			"Labels": map[string]string{labelBox: name},
 		},
 		"rootfs": map[string]any{"type": "layers", "diff_ids": []string{"sha256:" + hex.EncodeToString(sum[:])}},
 	})

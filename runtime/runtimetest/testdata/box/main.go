@@ -6,7 +6,6 @@ import (
 	"bufio"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -105,6 +104,20 @@ func run(verb string, args []string) int {
 		return harm(args[0], args[1])
 	case "facts": // facts: what the kernel says of this process
 		facts()
+	case "where": // where: namespaces, host name and environment
+		where()
+	case "probe": // probe: look for ways out; see probes
+		return probe()
+	case "raise": // raise PROGRAM: run it, to learn as whom it runs
+		return raise(args[0])
+	case "whoami": // whoami: the effective user
+		whoami()
+	case "relay": // relay SIGNAL: send it to process 1, and wait until it comes back
+		return relay(number(args[0]))
+	case "noise": // noise MIB SEED: bytes of every value
+		return noise(os.Stdout, number(args[0]), number(args[1]))
+	case "digest": // digest: how many bytes stdin has, and their sum
+		return digest()
 	default:
 		fmt.Fprintln(os.Stderr, "box: unknown verb", verb)
 		return 64
@@ -194,29 +207,6 @@ func opened(path string, flag int) error {
 		return err
 	}
 	return f.Close()
-}
-
-func facts() {
-	fmt.Println("uid", os.Getuid(), "gid", os.Getgid())
-	status, _ := os.ReadFile("/proc/self/status")
-	for line := range strings.Lines(string(status)) {
-		if strings.HasPrefix(line, "CapEff") || strings.HasPrefix(line, "CapBnd") || strings.HasPrefix(line, "NoNewPrivs") {
-			fmt.Println(strings.Join(strings.Fields(line), " "))
-		}
-	}
-	faces, _ := net.Interfaces()
-	names := make([]string, len(faces))
-	for i, f := range faces {
-		names[i] = f.Name
-	}
-	fmt.Println("interfaces", strings.Join(names, ","))
-	exe, _ := os.Readlink("/proc/1/exe")
-	fmt.Println("pid", os.Getpid(), "init", filepath.Base(exe))
-	if err := os.WriteFile("/root-file", nil, 0o600); err != nil {
-		fmt.Println("root", err)
-	} else {
-		fmt.Println("root is writable")
-	}
 }
 
 func number(s string) int {
