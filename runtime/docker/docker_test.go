@@ -34,6 +34,12 @@ func engine(t testing.TB, c Config) (*Driver, string) {
 		t.Skipf("SKIPPED: no Docker engine here (%v)", err)
 	}
 	t.Log(what)
+	return d, load(t, d)
+}
+
+// load makes a test image present until the end of the test.
+func load(t testing.TB, d *Driver) string {
+	t.Helper()
 	image, archive := runtimetest.BoxImage(t)
 	if err := d.Load(t.Context(), bytes.NewReader(archive)); err != nil {
 		t.Fatalf("load the test image: %v", err)
@@ -43,13 +49,24 @@ func engine(t testing.TB, c Config) (*Driver, string) {
 			t.Errorf("remove the test image: %v", err)
 		}
 	})
-	return d, image
+	return image
 }
 
 func TestConformance(t *testing.T) {
 	runtimetest.TestDriver(t, func(t *testing.T) runtimetest.Subject {
 		d, image := engine(t, Config{})
-		return runtimetest.Subject{Driver: d, Image: image}
+		return runtimetest.Subject{
+			Driver: d, Image: image,
+			Load: func(t *testing.T) string { return load(t, d) },
+			Reopen: func(t *testing.T) runtime.Driver {
+				next, err := New(Config{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { next.Close() })
+				return next
+			},
+		}
 	})
 }
 

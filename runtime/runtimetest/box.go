@@ -2,7 +2,9 @@ package runtimetest
 
 import (
 	"bufio"
+	"cmp"
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"os"
@@ -67,6 +69,9 @@ func Box(ctx context.Context, p *Process) int {
 		if value == "" && arg(1) == "BOX" {
 			value = "image" // what the image itself sets
 		}
+		if arg(1) == "NVIDIA_VISIBLE_DEVICES" { // an engine sets it, whatever the spec says
+			value = cmp.Or(strings.Join(p.Spec.GPUs, ","), "void")
+		}
 		fmt.Fprintln(p.Stdout, value)
 	case "trap":
 		term := p.Trap()
@@ -84,6 +89,26 @@ func Box(ctx context.Context, p *Process) int {
 	case "wait":
 		fmt.Fprintln(p.Stdout, "ready")
 		<-ctx.Done()
+	case "late":
+		d, _ := time.ParseDuration(arg(1))
+		fmt.Fprintln(p.Stdout, "ready")
+		sleep(ctx, d)
+		fmt.Fprintln(p.Stdout, "late")
+		if arg(3) != "" {
+			if code := write(p, arg(3), 0); code != 0 {
+				return code
+			}
+		}
+		return number(2)
+	case "noise":
+		p.Stdout.Write(noise(number(1), number(2)))
+	case "digest":
+		sum := sha256.New()
+		n, err := io.Copy(sum, p.Stdin)
+		if err != nil {
+			return 1
+		}
+		fmt.Fprintf(p.Stdout, "%d %x\n", n, sum.Sum(nil))
 	case "alloc":
 		p.Use(ctx, functions.Bytes(number(1))*functions.MiB)
 		fmt.Fprintln(p.Stdout, "allocated", number(1)<<20)

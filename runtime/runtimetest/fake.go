@@ -25,23 +25,36 @@ type Program func(ctx context.Context, p *Process) int
 // says, so that what passes with it passes with an engine.
 type Fake struct {
 	mu         sync.Mutex // guards the fields below, and every container's
-	images     map[string]Program
+	images     map[string]fakeImage
 	containers map[runtime.ID]*container
 	made       int
 	launch     func(ctx context.Context, spec runtime.Spec) error
 	down       bool
 }
 
+// fakeImage is an image that is a Go function.
+type fakeImage struct {
+	runtime.Image
+	program Program
+}
+
 // NewFake returns a driver without images.
 func NewFake() *Fake {
-	return &Fake{images: map[string]Program{}, containers: map[runtime.ID]*container{}}
+	return &Fake{images: map[string]fakeImage{}, containers: map[runtime.ID]*container{}}
 }
 
 // Add makes an image present whose containers run p.
 func (f *Fake) Add(name string, p Program) {
+	f.AddImage(name, runtime.Image{Size: functions.MiB, Entrypoint: []string{"/box"}}, p)
+}
+
+// AddImage is Add for an image of which there is more to tell. Its name and ID
+// are set here.
+func (f *Fake) AddImage(name string, img runtime.Image, p Program) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.images[name] = p
+	img.Names, img.ID = []string{name}, "fake:"+name
+	f.images[name] = fakeImage{img, p}
 }
 
 // OnLaunch sets what happens when a container starts; nil undoes it. An error
@@ -97,10 +110,11 @@ func (f *Fake) Image(ctx context.Context, image string) (runtime.Image, error) {
 	if err := f.up(ctx); err != nil {
 		return runtime.Image{}, err
 	}
-	if f.images[image] == nil {
+	img, ok := f.images[image]
+	if !ok {
 		return runtime.Image{}, noImage(image)
 	}
-	return describe(image), nil
+	return img.Image, nil
 }
 
 // Images implements runtime.Driver.
@@ -109,7 +123,7 @@ func (f *Fake) Images(ctx context.Context) ([]runtime.Image, error) {
 	defer f.mu.Unlock()
 	var all []runtime.Image
 	for _, name := range slices.Sorted(maps.Keys(f.images)) {
-		all = append(all, describe(name))
+		all = append(all, f.images[name].Image)
 	}
 	return all, f.up(ctx)
 }
@@ -130,11 +144,6 @@ func (f *Fake) RemoveImage(ctx context.Context, image string) error {
 	return nil
 }
 
-// describe is what there is to know of an image that is a Go function.
-func describe(name string) runtime.Image {
-	return runtime.Image{Names: []string{name}, ID: "fake:" + name, Size: functions.MiB, Entrypoint: []string{"/box"}}
-}
-
 // Create implements runtime.Driver.
 func (f *Fake) Create(ctx context.Context, spec runtime.Spec) (runtime.ID, error) {
 	f.mu.Lock()
@@ -145,8 +154,8 @@ func (f *Fake) Create(ctx context.Context, spec runtime.Spec) (runtime.ID, error
 	if err := f.up(ctx); err != nil {
 		return refuse(err)
 	}
-	program := f.images[spec.Image]
-	if program == nil {
+	img, ok := f.images[spec.Image]
+	if !ok {
 		return refuse(noImage(spec.Image))
 	}
 	for _, c := range f.containers {
@@ -155,7 +164,7 @@ func (f *Fake) Create(ctx context.Context, spec runtime.Spec) (runtime.ID, error
 		}
 	}
 	f.made++
-	c := newContainer(f.made, spec, program)
+	c := newContainer(f.made, spec, img.program)
 	f.containers[c.id] = c
 	return c.id, nil
 }

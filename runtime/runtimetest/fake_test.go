@@ -3,6 +3,8 @@ package runtimetest
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -16,11 +18,48 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// subject is a fake with the box, as a bench of its own.
+func subject() (*Fake, Subject) {
+	f := NewFake()
+	add := func(name string) {
+		f.AddImage(name, runtime.Image{
+			Size: functions.MiB, Entrypoint: []string{"/box"}, Command: []string{"echo", "hello"}, Env: []string{"BOX=image"},
+		}, Box)
+	}
+	add("box")
+	return f, Subject{
+		Driver: f, Image: "box", Simulated: true, Parallel: 256,
+		Reopen: func(*testing.T) runtime.Driver { return f },
+		Load: func(*testing.T) string {
+			add("box:second")
+			return "box:second"
+		},
+	}
+}
+
 func TestFake(t *testing.T) {
 	TestDriver(t, func(*testing.T) Subject {
-		f := NewFake()
-		f.Add("box", Box)
-		return Subject{Driver: f, Image: "box", Simulated: true}
+		_, s := subject()
+		return s
+	})
+}
+
+func TestFakeWithGPUs(t *testing.T) {
+	TestGPU(t, func(*testing.T) Subject {
+		f, s := subject()
+		s.GPU = &GPUSubject{
+			IDs: []string{"GPU-0", "GPU-1"}, BadID: "GPU-7",
+			Look: []string{"env", "NVIDIA_VISIBLE_DEVICES"}, Seen: Visible,
+		}
+		f.OnLaunch(func(_ context.Context, spec runtime.Spec) error {
+			for _, id := range spec.GPUs {
+				if !slices.Contains(s.GPU.IDs, id) {
+					return fmt.Errorf("nvidia-container-cli: device error: %s: unknown device", id)
+				}
+			}
+			return nil
+		})
+		return s
 	})
 }
 

@@ -63,7 +63,7 @@ func pack(name string, binary []byte) ([]byte, error) {
 		"architecture": runtime.GOARCH, "os": "linux",
 		"config": map[string]any{
 			"Entrypoint": []string{"/box"}, "Cmd": []string{"echo", "hello"},
-			"Env": []string{"PATH=/", "BOX=image", "NVIDIA_VISIBLE_DEVICES=all"},
+			"Env":    []string{"PATH=/", "BOX=image", "NVIDIA_VISIBLE_DEVICES=all"},
 			"Labels": map[string]string{labelBox: name},
 		},
 		"rootfs": map[string]any{"type": "layers", "diff_ids": []string{"sha256:" + hex.EncodeToString(sum[:])}},

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -20,48 +21,79 @@ type Subject struct {
 	// Simulated means that no kernel stands behind the driver: what only a
 	// kernel can enforce is not tested.
 	Simulated bool
+	// Parallel is how many launches are under way at once in the test of many;
+	// 0 = 30.
+	Parallel int
+	// Reopen makes a further driver for the same containers and images, as an
+	// agent does that was started again. One that is an io.Closer is closed by
+	// the test, as its agent would; closing it twice must do no harm. nil = the
+	// containers end with their driver.
+	Reopen func(t *testing.T) runtime.Driver
+	// Load makes a further image of BoxImage's kind present and returns its
+	// name; the test removes it. nil = images cannot be removed.
+	Load func(t *testing.T) string
+	GPU  *GPUSubject // nil = none
+}
+
+// sentence is one of the contract's, and what finds out whether it holds.
+type sentence struct {
+	says   string
+	test   func(*testing.T, *bench)
+	kernel bool // only a kernel can see to it
+}
+
+var sentences = []sentence{
+	{"an exit is a result, not an error", testExit, false},
+	{"output is complete when Wait returns", testOutput, false},
+	{"output is passed on as it is, whatever its bytes", testNoise, false},
+	{"a writer that fails costs the container nothing", testWriters, false},
+	{"stdin reaches its end", testStdin, false},
+	{"stdin may be large", testLargeStdin, false},
+	{"attach replays from the beginning and follows", testAttach, false},
+	{"the context bounds the request, never the container", testContext, false},
+	{"a cancelled start leaves nothing behind", testCancelledStart, false},
+	{"stop asks, then kills after grace", testStop, false},
+	{"stopping and removing what is gone succeeds", testGone, false},
+	{"removing leaves no trace, however far the container came", testRemove, false},
+	{"list shows stopped ones and labels come back", testList, false},
+	{"a name that exists already is a conflict", testConflict, false},
+	{"a missing image is not found, and named", testMissingImage, false},
+	{"an image that is present is described", testImage, false},
+	{"an image that a container uses stays", testImageInUse, false},
+	{"a removed image is gone", testImageRemoved, false},
+	{"pulls of one image at the same time all have it", testPulls, false},
+	{"an entrypoint that is not there is the user's fault", testBadEntry, false},
+	{"a signal is 128 and its number", testSignal, false},
+	{"waiting for what never started is a conflict", testNeverStarted, false},
+	{"the spec's environment wins over the image's", testEnv, false},
+	{"mounts are read-only or writable as asked", testMounts, false},
+	{"the memory limit kills, and is told apart", testMemory, false},
+	{"usage tells what a container takes", testUsage, false},
+	{"many launches at once keep every exit code apart and leave nothing", testMany, false},
+	{"what runs is taken up by the next agent", testAdoptRunning, false},
+	{"what ended while nobody was there is not lost", testAdoptEnded, false},
+	{"what ends after the next agent came is told to it", testAdoptLater, false},
+	{"signals reach the program", testSignals, true},
+	{"the process has no rights, no network and no writable root", testHardened, true},
+	{"isolation is never weaker than Docker's default", testIsolation, true},
+	{"namespaces, host name and environment are not the host's", testApart, true},
+	{"a program that makes its caller root does not", testRaise, true},
+	{"what was asked for is mounted, and nothing else", testAsked, true},
+	{"the number of processes is limited", testPids, true},
+	{"the size of a file is limited", testFileSize, true},
+	{"a tmpfs has the size that was asked", testTmpfs, true},
+	{"a CPU container sees no GPU, whatever its image asks", testNoGPU, true},
 }
 
 // TestDriver holds a driver to the contract of package runtime. The subtests are
 // the contract's sentences. open is called once.
 func TestDriver(t *testing.T, open func(t *testing.T) Subject) {
-	s := open(t)
-	for _, c := range []struct {
-		sentence string
-		test     func(*testing.T, *bench)
-		kernel   bool
-	}{
-		{"an exit is a result, not an error", testExit, false},
-		{"output is complete when Wait returns", testOutput, false},
-		{"stdin reaches its end", testStdin, false},
-		{"attach replays from the beginning and follows", testAttach, false},
-		{"the context bounds the request, never the container", testContext, false},
-		{"a cancelled start leaves nothing behind", testCancelledStart, false},
-		{"stop asks, then kills after grace", testStop, false},
-		{"stopping and removing what is gone succeeds", testGone, false},
-		{"removing kills what runs", testRemoveRunning, false},
-		{"list shows stopped ones and labels come back", testList, false},
-		{"a name that exists already is a conflict", testConflict, false},
-		{"a missing image is not found, and named", testMissingImage, false},
-		{"an entrypoint that is not there is the user's fault", testBadEntry, false},
-		{"a signal is 128 and its number", testSignal, false},
-		{"waiting for what never started is a conflict", testNeverStarted, false},
-		{"the spec's environment wins over the image's", testEnv, false},
-		{"mounts are read-only or writable as asked", testMounts, false},
-		{"the memory limit kills, and is told apart", testMemory, false},
-		{"usage tells what a container takes", testUsage, false},
-		{"many launches at once leave nothing", testMany, false},
-		{"the process has no rights, no network and no writable root", testHardened, true},
-		{"isolation is never weaker than Docker's default", testIsolation, true},
-		{"namespaces, host name and environment are not the host's", testApart, true},
-		{"a program that makes its caller root does not", testRaise, true},
-		{"what was asked for is mounted, and nothing else", testAsked, true},
-		{"the number of processes is limited", testPids, true},
-		{"the size of a file is limited", testFileSize, true},
-		{"a tmpfs has the size that was asked", testTmpfs, true},
-		{"a CPU container sees no GPU, whatever its image asks", testNoGPU, true},
-	} {
-		t.Run(c.sentence, func(t *testing.T) {
+	conform(t, open(t), append(slices.Clone(sentences), gpuSentences...))
+}
+
+func conform(t *testing.T, s Subject, all []sentence) {
+	for _, c := range all {
+		t.Run(c.says, func(t *testing.T) {
 			if c.kernel && s.Simulated {
 				t.Skip("only a kernel can enforce this")
 			}
@@ -136,6 +168,13 @@ func (b *bench) list(t *testing.T) []runtime.Info {
 		t.Fatalf("List: %v", err)
 	}
 	return infos
+}
+
+func (b *bench) stop(t *testing.T, id runtime.ID) {
+	t.Helper()
+	if err := b.Driver.Stop(within(t), id, 20*time.Second); err != nil {
+		t.Fatalf("Stop: %v", err)
+	}
 }
 
 func (b *bench) remove(t *testing.T, id runtime.ID) {

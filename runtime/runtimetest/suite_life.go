@@ -208,9 +208,24 @@ func testGone(t *testing.T, b *bench) {
 	b.remove(t, created)
 }
 
-func testRemoveRunning(t *testing.T, b *bench) {
+func testRemove(t *testing.T, b *bench) {
+	b.remove(t, b.create(t, b.spec("wait")))
+
 	id, stdout, _ := b.start(t, b.spec("deaf"), "")
 	until(t, "the program is ready", func() bool { return stdout.String() == "ready\n" })
+	b.remove(t, id)
+
+	id, _, _ = b.start(t, b.spec("exit", "1"), "")
+	b.wait(t, id)
+	b.remove(t, id)
+
+	spec := b.spec()
+	spec.Entrypoint = []string{"/no/such/program"}
+	id = b.create(t, spec)
+	err := b.Driver.Start(within(t), id, runtime.Streams{})
+	if launch := (*runtime.LaunchError)(nil); err != nil && !errors.As(err, &launch) {
+		t.Errorf("Start: %v, want a LaunchError or an exit", err)
+	}
 	b.remove(t, id)
 	if left := b.list(t); len(left) != 0 {
 		t.Errorf("left behind: %v", left)
@@ -272,19 +287,40 @@ func testNeverStarted(t *testing.T, b *bench) {
 	}
 }
 
+// testMany gives each exit code to one launch: all 256 of them, or with -short 50.
 func testMany(t *testing.T, b *bench) {
-	const n = 50
+	n, parallel := 256, b.Parallel
+	if testing.Short() {
+		n = 50
+	}
+	if parallel == 0 {
+		parallel = 30
+	}
+	room := make(chan struct{}, parallel)
 	var all sync.WaitGroup
 	for i := range n {
+		room <- struct{}{}
 		all.Go(func() {
+			defer func() { <-room }()
 			spec := b.spec("fail", fmt.Sprint(i), "launch", fmt.Sprint(i))
 			spec.Name = fmt.Sprintf("many-%d-%s", i, b.label)
-			id, _, stderr := b.start(t, spec, "")
-			exit := b.wait(t, id)
-			if want := fmt.Sprintf("launch %d\n", i); exit.Code != i || stderr.String() != want {
-				t.Errorf("launch %d: %+v, %q", i, exit, stderr.String())
+			id, err := b.Driver.Create(within(t), spec)
+			if err != nil {
+				t.Errorf("launch %d: %v", i, err)
+				return
 			}
-			b.remove(t, id)
+			var stderr pane
+			if err := b.Driver.Start(within(t), id, runtime.Streams{Stderr: &stderr}); err != nil {
+				t.Errorf("launch %d: %v", i, err)
+				return
+			}
+			exit, err := b.Driver.Wait(within(t), id)
+			if want := fmt.Sprintf("launch %d\n", i); err != nil || exit.Code != i || exit.OOMKilled || stderr.String() != want {
+				t.Errorf("launch %d: %+v, %v, %q", i, exit, err, stderr.String())
+			}
+			if err := b.Driver.Remove(within(t), id); err != nil {
+				t.Errorf("launch %d: %v", i, err)
+			}
 		})
 	}
 	all.Wait()

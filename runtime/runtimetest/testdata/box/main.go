@@ -77,6 +77,18 @@ func run(verb string, args []string) int {
 	case "wait": // wait: say ready, die of SIGTERM
 		fmt.Println("ready")
 		time.Sleep(time.Hour)
+	case "late": // late DURATION CODE [FILE]: say ready, sleep, say late, make the file, exit
+		fmt.Println("ready")
+		if code := run("sleep", args); code != 0 {
+			return code
+		}
+		fmt.Println("late")
+		if len(args) > 2 {
+			if code := write(args[2], 0); code != 0 {
+				return code
+			}
+		}
+		return number(args[1])
 	case "signal": // signal N: to itself
 		if err := syscall.Kill(os.Getpid(), syscall.Signal(number(args[0]))); err != nil {
 			return bad(err)
