@@ -86,6 +86,22 @@ func class(t *testing.T, err error, gpu bool) functions.Class {
 	return c
 }
 
+func TestGPUConformance(t *testing.T) {
+	runtimetest.TestGPU(t, func(t *testing.T) runtimetest.Subject {
+		const none = "GPU-77777777-7777-7777-7777-777777777777"
+		e := dockertest.Start(t, dockertest.Config{})
+		b := open(t, e.Host)
+		e.SetMode(dockertest.Refuse(none))
+		return runtimetest.Subject{
+			Driver: b, Image: b.image,
+			GPU: &runtimetest.GPUSubject{
+				IDs: []string{gpu0, gpu1}, BadID: none,
+				Look: []string{"env", "NVIDIA_VISIBLE_DEVICES"}, Seen: runtimetest.Visible,
+			},
+		}
+	})
+}
+
 func TestGPULaunch(t *testing.T) {
 	e := dockertest.Start(t, dockertest.Config{})
 	b := open(t, e.Host)
