@@ -7,7 +7,7 @@ type NodeInfo struct {
 	ID       NodeID            `json:"id"`
 	Boot     string            `json:"boot"` // new for each life of the agent that could not adopt its containers
 	Version  string            `json:"version"`
-	Driver   string            `json:"driver"`           // docker, fake
+	Driver   string            `json:"driver"`           // docker, containerd, oci, simulated
 	Engine   string            `json:"engine,omitempty"` // what the driver found, for people
 	Labels   map[string]string `json:"labels,omitempty"`
 	Shares   []string          `json:"shares,omitempty"` // names of shared folders that it has mounted
@@ -18,6 +18,9 @@ type NodeInfo struct {
 	DiskFree Bytes             `json:"disk_free,omitempty"`
 	Cache    *CacheInfo        `json:"cache,omitempty"` // nil = it keeps no inputs
 }
+
+// LabelRuntimeWhy is the label with which a node says why it uses its driver.
+const LabelRuntimeWhy = "spillway.runtime.why"
 
 // CacheInfo is what a node keeps of inputs for later tasks. Counts are of the
 // agent's life.

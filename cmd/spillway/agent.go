@@ -31,10 +31,11 @@ func runNode(ctx context.Context, cfg Config, out, errOut io.Writer) error {
 	if err != nil {
 		return err
 	}
-	n, err := newNode(cfg, engine, store, nil, log)
+	n, closeDriver, err := newNode(ctx, cfg, engine, store, nil, log)
 	if err != nil {
 		return err
 	}
+	defer closeDriver()
 	fmt.Fprintf(out, "spillway node %s is connected to %s\n", cfg.Node.ID, cfg.Engine.URL)
 	work, ctx := errgroup.WithContext(ctx)
 	work.Go(func() error { return n.Run(ctx) })

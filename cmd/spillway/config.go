@@ -77,7 +77,7 @@ type EngineConfig struct {
 // NodeConfig is this machine as a worker.
 type NodeConfig struct {
 	ID         string  `yaml:"id" env:"ID"`
-	Runtime    string  `yaml:"runtime" env:"RUNTIME"` // docker or simulated
+	Runtime    string  `yaml:"runtime" env:"RUNTIME"` // auto, or the name of a runtime
 	DockerHost string  `yaml:"docker_host" env:"DOCKER_HOST"`
 	AssumeGPU  int     `yaml:"assume_gpu" env:"ASSUME_GPU"` // claim this many GPUs without a probe
 	CPUs       float64 `yaml:"cpus" env:"CPUS"`             // offered to tasks; 0 = all
@@ -101,7 +101,7 @@ func Default() Config {
 		Ingest:    IngestConfig{Overlap: 10 * time.Minute, MaxDepth: 8},
 		Store:     StoreConfig{Listen: "127.0.0.1:8081", Region: "us-east-1"},
 		Retention: RetentionConfig{Uploads: 7 * 24 * time.Hour, Results: 30 * 24 * time.Hour, Logs: 30 * 24 * time.Hour, Grace: 20 * time.Minute, Every: 10 * time.Minute},
-		Node:      NodeConfig{ID: host, Runtime: "docker", MaxTasks: 8 * goruntime.NumCPU()},
+		Node:      NodeConfig{ID: host, Runtime: runtimeAuto, MaxTasks: 8 * goruntime.NumCPU()},
 	}
 }
 
@@ -134,7 +134,7 @@ func (c *Config) bind(f *pflag.FlagSet) {
 	f.Var((*listFlag)(&c.Inputs.URLAllow), "url-allow", "CIDR prefix or host that inputs may be fetched from although it is not public; may be repeated, and adds to the file's")
 	f.StringVar(&c.Inputs.URLMax, "url-max", c.Inputs.URLMax, "largest input from a URL; empty = 10GiB")
 	f.StringVar(&c.Node.ID, "node-id", c.Node.ID, "name of this node")
-	f.StringVar(&c.Node.Runtime, "runtime", c.Node.Runtime, "what runs containers: docker, or simulated (rehearsal and benchmarks)")
+	f.StringVar(&c.Node.Runtime, "runtime", c.Node.Runtime, "what runs containers: auto takes the first that works; or docker, or simulated (rehearsal and benchmarks)")
 	f.StringVar(&c.Node.DockerHost, "docker-host", c.Node.DockerHost, "Docker Engine address; default DOCKER_HOST or the local socket")
 	f.IntVar(&c.Node.AssumeGPU, "assume-gpu", c.Node.AssumeGPU, "claim this many GPUs without a probe; launches really ask Docker for them")
 	f.Float64Var(&c.Node.CPUs, "cpus", c.Node.CPUs, "cores offered to tasks; 0 = all")
@@ -220,8 +220,8 @@ func (c *Config) Validate() error {
 	if err := functions.NodeID(c.Node.ID).Validate(); err != nil {
 		return bad("node-id", "%v", err)
 	}
-	if r := c.Node.Runtime; r != "docker" && r != "simulated" {
-		return bad("runtime", "%q is not docker or simulated", r)
+	if err := validRuntime(c.Node.Runtime); err != nil {
+		return bad("runtime", "%v", err)
 	}
 	if c.Node.AssumeGPU < 0 || c.Node.AssumeGPU > 64 {
 		return bad("assume-gpu", "%d is out of range 0 to 64", c.Node.AssumeGPU)

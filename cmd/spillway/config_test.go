@@ -105,7 +105,7 @@ func TestConfigurationIsRefused(t *testing.T) {
 		{[]string{"--no-auth", "--listen", ":8080"}, "reachable from other machines"},
 		{[]string{"--listen", "nonsense"}, "host:port"},
 		{[]string{"--node-id", "a/b"}, "node-id"},
-		{[]string{"--runtime", "podman"}, "docker or simulated"},
+		{[]string{"--runtime", "podman"}, "none of auto, docker"},
 		{[]string{"--assume-gpu", "-1"}, "out of range"},
 		{[]string{"--memory", "lots"}, "memory"},
 		{[]string{"--cache", "plenty"}, "cache"},

@@ -2,8 +2,8 @@ package main
 
 import (
 	"cmp"
-	"context"
 	"fmt"
+	"log/slog"
 	goruntime "runtime"
 
 	"golang.org/x/sys/unix"
@@ -14,16 +14,32 @@ import (
 	"github.com/spillway/spillway/runtime/docker"
 )
 
-// openDriver returns what runs containers on this machine.
-func openDriver(cfg NodeConfig) (runtime.Driver, error) {
-	if cfg.Runtime == "simulated" {
-		return newSimulated(), nil
+// The runtimes by the names that --runtime takes.
+const (
+	runtimeDocker    = "docker"
+	runtimeSimulated = "simulated"
+)
+
+// candidates are the runtimes that there are, in the order in which they are
+// tried when the choice is the machine's.
+func candidates(cfg Config, _ *slog.Logger) []candidate {
+	return []candidate{
+		{
+			name: runtimeDocker, what: "docker answers",
+			fix: "install Docker Engine and start it; this user must be allowed to use its socket",
+			open: func() (runtime.Driver, func(), error) {
+				d, err := docker.New(docker.Config{Host: cfg.Node.DockerHost})
+				if err != nil {
+					return nil, nil, err
+				}
+				return d, func() { d.Close() }, nil
+			},
+		},
+		{
+			name: runtimeSimulated,
+			open: func() (runtime.Driver, func(), error) { return newSimulated(), func() {}, nil },
+		},
 	}
-	d, err := docker.New(docker.Config{Host: cfg.DockerHost})
-	if err != nil {
-		return nil, fmt.Errorf("set up the docker runtime: %w", err)
-	}
-	return d, nil
 }
 
 // capacity is the room that this machine offers to tasks.
@@ -63,15 +79,7 @@ func cacheSize(cfg Config) (functions.Bytes, error) {
 
 // hostChecks are what doctor looks at on this machine.
 func hostChecks(getenv func(string) string) []cli.Check {
-	return []cli.Check{{
-		Name: "docker answers",
-		Fix:  "install Docker Engine and start it; this user must be allowed to use its socket",
-		Run: func(ctx context.Context) (string, error) {
-			d, err := docker.New(docker.Config{Host: cmp.Or(getenv("SPILLWAY_NODE_DOCKER_HOST"), getenv("DOCKER_HOST"))})
-			if err != nil {
-				return "", err
-			}
-			return d.Probe(ctx)
-		},
-	}}
+	cfg := Default()
+	cfg.Node.DockerHost = cmp.Or(getenv("SPILLWAY_NODE_DOCKER_HOST"), getenv("DOCKER_HOST"))
+	return runtimeChecks(cfg)
 }

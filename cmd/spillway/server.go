@@ -49,6 +49,7 @@ type server struct {
 	retention *retention.Retention // sweeps while this server leads
 	gateway   *gateway.Gateway
 	node      *node.Node // nil on a server without a node
+	release   func()     // lets go of the node's driver; nil on a server without a node
 }
 
 // runServer builds and runs a server until ctx ends:
@@ -90,6 +91,9 @@ func runServer(ctx context.Context, cfg Config, withNode bool, out, errOut io.Wr
 	defer s.tasks.Close()
 	if err := s.build(ctx, withNode); err != nil {
 		return err
+	}
+	if s.release != nil {
+		defer s.release()
 	}
 	return s.run(ctx, ln, out)
 }
@@ -151,7 +155,7 @@ func (s *server) build(ctx context.Context, withNode bool) (err error) {
 		return err
 	}
 	if withNode {
-		s.node, err = newNode(s.cfg, s.engine, s.store, localStore(s.cfg), s.log)
+		s.node, s.release, err = newNode(ctx, s.cfg, s.engine, s.store, localStore(s.cfg), s.log)
 	}
 	return err
 }

@@ -18,12 +18,21 @@ import (
 //	                               |
 //	                             store (inputs, outputs, logs)
 //
-// local is nil unless this process is the store.
-func newNode(cfg Config, l *tasklog.Log, st *objects.Store, local node.Local, log *slog.Logger) (*node.Node, error) {
-	driver, err := openDriver(cfg.Node)
+// local is nil unless this process is the store. release lets go of the driver;
+// it is called when the node no longer runs.
+func newNode(ctx context.Context, cfg Config, l *tasklog.Log, st *objects.Store, local node.Local, log *slog.Logger) (n *node.Node, release func(), err error) {
+	chosen, err := openDriver(ctx, cfg, log)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	if n, err = assemble(cfg, chosen, l, st, local, log); err != nil {
+		chosen.release()
+		return nil, nil, err
+	}
+	return n, chosen.release, nil
+}
+
+func assemble(cfg Config, chosen choice, l *tasklog.Log, st *objects.Store, local node.Local, log *slog.Logger) (*node.Node, error) {
 	gpus, err := gpu.New(gpu.Config{Devices: gpu.Assumed(cfg.Node.AssumeGPU)})
 	if err != nil {
 		return nil, err
@@ -50,7 +59,7 @@ func newNode(cfg Config, l *tasklog.Log, st *objects.Store, local node.Local, lo
 	}
 	return node.New(node.Config{
 		ID: functions.NodeID(cfg.Node.ID), DataDir: filepath.Join(cfg.Data, "node"), Version: version,
-		Driver: driver, Objects: st, Local: local, Shares: folders, Web: web, Link: nodeLink{l}, GPUs: gpus, Capacity: room, DiskFloor: floor, Cache: cache, Log: log,
+		Driver: chosen.driver, Labels: map[string]string{functions.LabelRuntimeWhy: chosen.reason}, Objects: st, Local: local, Shares: folders, Web: web, Link: nodeLink{l}, GPUs: gpus, Capacity: room, DiskFloor: floor, Cache: cache, Log: log,
 	})
 }
 

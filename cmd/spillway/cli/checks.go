@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,13 +23,13 @@ const maxSkew = 30 * time.Second
 // err are its answer about nodes.
 func gatewayChecks(c *client, nodes []functions.NodeStatus, err error) []Check {
 	return []Check{
-		{"clocks agree", "run an NTP client on both machines", c.checkClock},
-		{"gateway is ready", "the part with a minus is not there: read the server's log", c.checkReady},
-		{"a node is ready", "start one with: spillway node; spillway nodes says why one is not ready",
-			func(context.Context) (string, error) { return checkNodes(nodes, err) }},
-		{"GPUs are well", "spillway nodes says why; until then tasks that only prefer a GPU run on the CPU",
-			func(context.Context) (string, error) { return checkGPUs(nodes, err) }},
-		{"store is reachable from here", "set the server's --store-public to an address that this machine can open", c.checkStore},
+		{Name: "clocks agree", Fix: "run an NTP client on both machines", Run: c.checkClock},
+		{Name: "gateway is ready", Fix: "the part with a minus is not there: read the server's log", Run: c.checkReady},
+		{Name: "a node is ready", Fix: "start one with: spillway node; spillway nodes says why one is not ready",
+			Run: func(context.Context) (string, error) { return checkNodes(nodes, err) }},
+		{Name: "GPUs are well", Fix: "spillway nodes says why; until then tasks that only prefer a GPU run on the CPU",
+			Run: func(context.Context) (string, error) { return checkGPUs(nodes, err) }},
+		{Name: "store is reachable from here", Fix: "set the server's --store-public to an address that this machine can open", Run: c.checkStore},
 	}
 }
 
@@ -127,11 +128,19 @@ func hostSkip(base string, nodes []functions.NodeStatus, err error) error {
 		return nil
 	}
 	for _, n := range nodes {
-		if n.Driver == "docker" {
+		if n.Driver != driverSimulated {
 			return nil
 		}
 	}
-	return skip("no node runs containers with Docker")
+	return skip("no node runs containers: they are simulated")
+}
+
+// driverSimulated is the runtime of rehearsals, which needs nothing of the machine.
+const driverSimulated = "simulated"
+
+// uses says whether any node runs containers with a runtime.
+func uses(nodes []functions.NodeStatus, driver string) bool {
+	return slices.ContainsFunc(nodes, func(n functions.NodeStatus) bool { return n.Driver == driver })
 }
 
 // checkStore reads one byte of a result by a signed URL: address, port, TLS and

@@ -18,6 +18,9 @@ type Check struct {
 	Name string
 	Fix  string // what to do when it fails; the error's own hint goes first
 	Run  func(ctx context.Context) (found string, err error)
+	// Driver is the runtime that the check is about, as nodes name theirs. Where
+	// no node uses it, its failure stops nothing, and counts as skipped.
+	Driver string
 }
 
 // errSkip marks a check that has nothing to look at here; errWarn one that found
@@ -104,7 +107,12 @@ func examine(ctx context.Context, c *client, host []Check) []result {
 	results := make([]result, len(plan))
 	var all sync.WaitGroup
 	for i, p := range plan {
-		all.Go(func() { results[i] = p.examine(ctx, p.not) })
+		all.Go(func() {
+			results[i] = p.examine(ctx, p.not)
+			if r := &results[i]; p.Driver != "" && r.State == "failed" && !uses(nodes, p.Driver) {
+				r.State, r.Found = "skipped", "no node uses it; "+r.Found
+			}
+		})
 	}
 	all.Wait()
 	return append([]result{first}, results...)

@@ -35,7 +35,7 @@ func report(t *testing.T, gateway http.Handler, host ...Check) (map[string]resul
 	lines := map[string]result{}
 	for _, r := range results {
 		lines[r.Check] = r
-		if r.State == "failed" && r.Fix == "" {
+		if (r.State == "failed" || strings.HasPrefix(r.Found, "no node uses it")) && r.Fix == "" {
 			t.Errorf("%s failed (%s) and names no fix", r.Check, r.Found)
 		}
 	}
@@ -58,6 +58,8 @@ func TestDoctor(t *testing.T) {
 		{"nobody uses the engine", func(a answers) {
 			a["GET /v1/nodes"] = ok(`{"nodes":[{"alive":true,"ready":true,"driver":"simulated"}]}`)
 		}, docker, "docker", "skipped", "no node", 0},
+		{"another runtime is used", func(answers) {}, away("containerd"), "containerd", "skipped", "no node uses it; no socket", 0},
+		{"the runtime in use is away", func(answers) {}, away("docker"), "docker", "failed", "no socket", 1},
 		{"no node", func(a answers) { a["GET /v1/nodes"] = ok(`{"nodes":[]}`) }, docker, "a node is ready", "failed", "no node", 1},
 		{"a node is not ready", func(a answers) {
 			a["GET /v1/nodes"] = ok(`{"nodes":[{"id":"n1","alive":true,"reason":"disk full"}]}`)
@@ -81,6 +83,11 @@ func TestDoctor(t *testing.T) {
 			t.Errorf("%s: %s is %+v, exit code %d", c.name, c.check, l, got.code)
 		}
 	}
+}
+
+// away is the check of a runtime that does not answer.
+func away(driver string) Check {
+	return Check{Name: driver, Driver: driver, Fix: "start it", Run: func(context.Context) (string, error) { return "", errors.New("no socket") }}
 }
 
 func ok(body string) answer { return answer{200, body} }

@@ -29,7 +29,7 @@ func nodesCommand(app App, f *flags) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			out := list{raw: raw, items: page.Nodes, headers: []string{"NODE", "STATE", "GPUS", "RUNNING", "CPU FREE", "MEMORY FREE", "SEEN", "WHY"}}
+			out := list{raw: raw, items: page.Nodes, headers: []string{"NODE", "STATE", "GPUS", "RUNNING", "CPU FREE", "MEMORY FREE", "SEEN", "WHY", "RUNTIME", "CHOSEN BECAUSE"}, wide: 8}
 			for _, it := range page.Nodes {
 				var n functions.NodeStatus
 				if err := decode(it, &n); err != nil {
@@ -45,7 +45,7 @@ func nodesCommand(app App, f *flags) *cobra.Command {
 				out.names = append(out.names, "node/"+string(n.ID))
 				out.rows = append(out.rows, []string{
 					string(n.ID), state, gpuCell(n.GPUs), strconv.Itoa(len(n.Running)),
-					fmt.Sprintf("%.1f", float64(n.Free.MilliCPU)/1000), n.Free.Memory.String(), ago(n.LastSeen), clip(n.Reason, 60),
+					fmt.Sprintf("%.1f", float64(n.Free.MilliCPU)/1000), n.Free.Memory.String(), ago(n.LastSeen), clip(n.Reason, 60), n.Driver, n.Labels[functions.LabelRuntimeWhy],
 				})
 			}
 			return out.print(app, f.output)
