@@ -24,10 +24,11 @@ type Subject struct {
 	// Parallel is how many launches are under way at once in the test of many;
 	// 0 = 30.
 	Parallel int
-	// Reopen makes a further driver for the same containers and images, as an
-	// agent does that was started again. One that is an io.Closer is closed by
-	// the test, as its agent would; closing it twice must do no harm. nil = the
-	// containers end with their driver.
+	// Reopen makes a driver as an agent does that is started, again and again on
+	// the same state: it knows the containers of the one that it made before. One
+	// that is an io.Closer is closed by the test before the next is made, and
+	// closing it twice must do no harm. It has Image, and need not know Driver's
+	// containers. nil = containers end with their driver.
 	Reopen func(t *testing.T) runtime.Driver
 	// Load makes a further image of BoxImage's kind present and returns its
 	// name; the test removes it. nil = images cannot be removed.

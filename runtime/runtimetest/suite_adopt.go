@@ -1,36 +1,67 @@
 package runtimetest
 
 import (
-	"errors"
 	"io"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
-	"github.com/spillway/spillway/functions"
 	"github.com/spillway/spillway/runtime"
 )
 
-// reopen returns a further driver, and what ends it as the end of its agent does.
-func (b *bench) reopen(t *testing.T) (d runtime.Driver, leave func()) {
+// agents are the lives of one agent, one after the other: of their drivers one
+// is open at a time.
+type agents struct {
+	b   *bench
+	now runtime.Driver
+}
+
+func (b *bench) agents(t *testing.T) *agents {
 	t.Helper()
 	if b.Reopen == nil {
 		t.Skip("the bench makes no further driver")
 	}
-	d = b.Reopen(t)
-	return d, func() {
-		if c, ok := d.(io.Closer); ok {
-			if err := c.Close(); err != nil {
-				t.Errorf("Close: %v", err)
+	a := &agents{b: b}
+	t.Cleanup(func() {
+		d := a.next(t)
+		infos, err := d.List(within(t), b.spec().Labels)
+		if err != nil {
+			t.Errorf("List: %v", err)
+		}
+		for _, c := range infos {
+			if err := d.Remove(within(t), c.ID); err != nil {
+				t.Errorf("Remove: %v", err)
 			}
 		}
+		a.leave(t)
+	})
+	return a
+}
+
+// leave ends the driver of the agent that is there.
+func (a *agents) leave(t *testing.T) {
+	t.Helper()
+	if c, ok := a.now.(io.Closer); ok {
+		if err := c.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
 	}
+	a.now = nil
+}
+
+// next starts the next agent's driver, after the end of the one before.
+func (a *agents) next(t *testing.T) runtime.Driver {
+	t.Helper()
+	a.leave(t)
+	a.now = a.b.Reopen(t)
+	return a.now
 }
 
 // testAdoptRunning: an agent ends, and the next takes up what runs.
 func testAdoptRunning(t *testing.T, b *bench) {
-	first, leave := b.reopen(t)
+	all := b.agents(t)
+	first := all.next(t)
 	id, err := first.Create(within(t), b.spec("trap", "5"))
 	if err != nil {
 		t.Fatal(err)
@@ -40,10 +71,8 @@ func testAdoptRunning(t *testing.T, b *bench) {
 		t.Fatal(err)
 	}
 	until(t, "the program is ready", func() bool { return before.String() == "ready\n" })
-	leave()
 
-	second, leave := b.reopen(t)
-	defer leave()
+	second := all.next(t)
 	infos, err := second.List(within(t), b.spec().Labels)
 	if err != nil || len(infos) != 1 || infos[0].ID != id || infos[0].State != runtime.Up {
 		t.Fatalf("List: %+v, %v, want the one, up", infos, err)
@@ -68,11 +97,11 @@ func testAdoptRunning(t *testing.T, b *bench) {
 	if err := second.Remove(within(t), id); err != nil {
 		t.Errorf("Remove: %v", err)
 	}
-	if left := b.list(t); len(left) != 0 {
-		t.Errorf("left behind: %v", left)
+	if left, err := second.List(within(t), b.spec().Labels); err != nil || len(left) != 0 {
+		t.Errorf("left behind: %v, %v", left, err)
 	}
-	if _, err := b.Driver.Wait(within(t), id); !errors.Is(err, functions.ErrNotFound) {
-		t.Errorf("Wait of another driver for a removed one: %v, want not found", err)
+	if left, err := all.next(t).List(within(t), b.spec().Labels); err != nil || len(left) != 0 {
+		t.Errorf("the next agent still has: %v, %v", left, err)
 	}
 }
 
@@ -82,7 +111,8 @@ func testAdoptEnded(t *testing.T, b *bench) {
 	if err := os.Chmod(out, 0o777); err != nil {
 		t.Fatal(err)
 	}
-	first, leave := b.reopen(t)
+	all := b.agents(t)
+	first := all.next(t)
 	spec := b.spec("late", "300ms", "7", "/task/out/over")
 	spec.Mounts = []runtime.Mount{{Source: out, Target: "/task/out"}}
 	id, err := first.Create(within(t), spec)
@@ -92,7 +122,7 @@ func testAdoptEnded(t *testing.T, b *bench) {
 	if err := first.Start(within(t), id, runtime.Streams{}); err != nil {
 		t.Fatal(err)
 	}
-	leave()
+	all.leave(t)
 	until(t, "the program is over", func() bool {
 		_, err := os.Stat(filepath.Join(out, "over"))
 		return err == nil
@@ -100,7 +130,7 @@ func testAdoptEnded(t *testing.T, b *bench) {
 	time.Sleep(200 * time.Millisecond) // so that it has most likely exited; either way nothing may be lost
 
 	for range 2 { // what was learned is not used up
-		next, leave := b.reopen(t)
+		next := all.next(t)
 		exit, err := next.Wait(within(t), id)
 		if err != nil || exit.Code != 7 || exit.OOMKilled || exit.StartedAt.IsZero() || exit.FinishedAt.Before(exit.StartedAt) {
 			t.Errorf("Wait: %+v, %v, want 7", exit, err)
@@ -118,14 +148,14 @@ func testAdoptEnded(t *testing.T, b *bench) {
 		if stdout.String() != "ready\nlate\n" {
 			t.Errorf("output %q", stdout.String())
 		}
-		leave()
 	}
 }
 
 // testAdoptLater: what runs when the next agent comes ends by itself later, and
 // what never started can be started by it.
 func testAdoptLater(t *testing.T, b *bench) {
-	first, leave := b.reopen(t)
+	all := b.agents(t)
+	first := all.next(t)
 	late, err := first.Create(within(t), b.spec("late", "2s", "9"))
 	if err != nil {
 		t.Fatal(err)
@@ -137,10 +167,8 @@ func testAdoptLater(t *testing.T, b *bench) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	leave()
 
-	second, leave := b.reopen(t)
-	defer leave()
+	second := all.next(t)
 	if exit, err := second.Wait(within(t), late); err != nil || exit.Code != 9 {
 		t.Errorf("Wait: %+v, %v, want 9", exit, err)
 	}
