@@ -91,3 +91,8 @@ func Conflict(code, format string, args ...any) *Error {
 func Unavailable(code, format string, args ...any) *Error {
 	return NewError(ErrUnavailable, code, format, args...)
 }
+
+// Forbidden makes an ErrForbidden error.
+func Forbidden(code, format string, args ...any) *Error {
+	return NewError(ErrForbidden, code, format, args...)
+}

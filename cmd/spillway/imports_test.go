@@ -28,6 +28,7 @@ var allowed = map[string][]string{
 	"functions/objects/objectstest": {"functions", "functions/objects", "functions/objects/embedded", "functions/objects/miniotest", "github.com/aws/aws-sdk-go-v2/..."},
 	"functions/shares":              {"functions"},
 	"functions/webfetch":            {"functions"},
+	"functions/flight":              {},
 	"functions/catalog/task":        {},
 	"functions/catalog/...":         {"functions/catalog/task", "functions/catalog/media", "golang.org/x/image/...", "golang.org/x/net/...", "golang.org/x/text/..."},
 
@@ -58,6 +59,10 @@ var allowed = map[string][]string{
 	"images":            {"functions", "images/debian", "github.com/google/go-containerregistry/...", "golang.org/x/sync/..."},
 	"images/debian":     {"functions", "golang.org/x/sync/..."},
 	"images/imagebuild": {"images"},
+
+	"images/store":        {"functions", "functions/flight", "github.com/google/go-containerregistry/...", "golang.org/x/sync/...", "golang.org/x/sys/..."},
+	"images/credentials":  {"functions", "github.com/google/go-containerregistry/..."},
+	"images/registrytest": {"github.com/google/go-containerregistry/..."},
 
 	"cmd/spillway":     {"..."},
 	"cmd/spillway/cli": {"functions", "github.com/spf13/cobra", "charm.land/lipgloss/...", "github.com/vbauerster/mpb/...", "go.yaml.in/yaml/v3"},
