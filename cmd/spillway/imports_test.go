@@ -47,6 +47,7 @@ var allowed = map[string][]string{
 	"runtime/runtimetest":       {"functions", "runtime", "github.com/google/go-cmp/cmp"},
 	"runtime/docker":            {"functions", "runtime", "github.com/docker/...", "github.com/containerd/errdefs", "github.com/opencontainers/..."},
 	"runtime/docker/dockertest": {"functions", "runtime", "runtime/runtimetest"},
+	"runtime/cdi":               {"github.com/opencontainers/runtime-spec/...", "tags.cncf.io/..."},
 	"runtime/gpu":               {"functions"},
 	"runtime/entry":             {"functions", "runtime", "runtime/entry/wire", "golang.org/x/sys/..."},
 	"runtime/entry/wire":        {},
