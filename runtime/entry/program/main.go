@@ -9,7 +9,10 @@ import (
 )
 
 // roles by the program's first argument. Each returns the exit code.
-var roles = map[string]func(args []string) int{}
+var roles = map[string]func(args []string) int{
+	wire.RoleMonitor: monitor,
+	wire.RoleFacts:   facts,
+}
 
 func main() {
 	if len(os.Args) < 2 || roles[os.Args[1]] == nil {
