@@ -59,7 +59,7 @@ func ociSpec(s runtime.Spec, img runtime.Image, p place) (*specs.Spec, error) {
 		Version: "1.0.2",
 		Process: &specs.Process{
 			User:            user,
-			Args:            append([]string{wire.Program, wire.RoleInit}, argv...),
+			Args:            append([]string{wire.Program, wire.RoleInit, "--"}, argv...),
 			Env:             runtime.MergeEnv([]string{defaultPath, "HOSTNAME=" + p.id}, runtime.MergeEnv(img.Env, runtime.Environment(s))),
 			Cwd:             cmp.Or(img.WorkDir, "/"),
 			Capabilities:    &specs.LinuxCapabilities{},

@@ -15,10 +15,10 @@ import (
 	"github.com/spillway/spillway/runtime/entry/wire"
 )
 
-// drainTime bounds how long output may trail behind the end of its container.
+// trailTime bounds how long output may trail behind the end of its container.
 // All its processes are dead by then, so only a descriptor passed to another
 // container could hold a pipe open.
-const drainTime = 10 * time.Second
+const trailTime = 10 * time.Second
 
 // monitor stands beside one container of an OCI runtime, from before its start
 // to after its end. It was started in a mount namespace of its own: the root
@@ -145,7 +145,7 @@ func (w *watch) run() error {
 	}
 	var children reaper
 	if status := children.wait(runtime).status; status != 0 {
-		return refusal{status, tail(errs[0])}
+		return unstarted{status, tail(errs[0])}
 	}
 	init, err := readPID()
 	if err != nil {
@@ -180,7 +180,7 @@ func (w *watch) follow(init int, children reaper, stdout, stderr int) {
 	go w.pump(stderr, wire.KindStderr, copied)
 	end := children.wait(init)
 	finished := time.Now()
-	late := time.NewTimer(drainTime)
+	late := time.NewTimer(trailTime)
 	for range 2 {
 		select {
 		case <-copied:
@@ -193,12 +193,11 @@ func (w *watch) follow(init int, children reaper, stdout, stderr int) {
 	}
 	w.mu.Unlock()
 	report := wire.Report{
-		Exit: end.status.ExitStatus(), MaxRSS: end.usage.Maxrss << 10,
+		Exit: codeOf(end.status), MaxRSS: end.usage.Maxrss << 10,
 		UserUS: end.usage.Utime.Nano() / 1000, SystemUS: end.usage.Stime.Nano() / 1000,
 	}
 	if end.status.Signaled() {
 		report.Signal = int(end.status.Signal())
-		report.Exit = 128 + report.Signal
 	}
 	w.finish(wire.Exit{
 		Code: report.Exit, OOMKilled: oomKills(w.launch.Memory) > 0,
@@ -260,13 +259,13 @@ func (w *watch) finish(e wire.Exit, r wire.Report) {
 	}
 }
 
-// refusal is a runtime that did not start the container.
-type refusal struct {
+// unstarted is a runtime that did not start the container.
+type unstarted struct {
 	status syscall.WaitStatus
 	words  string
 }
 
-func (r refusal) Error() string {
+func (r unstarted) Error() string {
 	if r.words != "" {
 		return r.words
 	}

@@ -2,8 +2,8 @@ package main
 
 import "syscall"
 
-// end is how a child ended.
-type end struct {
+// passing is how a child ended.
+type passing struct {
 	status syscall.WaitStatus
 	usage  syscall.Rusage
 }
@@ -11,25 +11,25 @@ type end struct {
 // reaper keeps how children ended that nobody has asked for yet: a container's
 // process may end before the runtime that started it.
 type reaper struct {
-	ended map[int]end
+	ended map[int]passing
 }
 
 // wait reaps whatever ends until pid has. A pid that is no child any more has
 // ended as if it had been killed: nothing better is known of it.
-func (r *reaper) wait(pid int) end {
+func (r *reaper) wait(pid int) passing {
 	for {
 		if e, ok := r.ended[pid]; ok {
 			return e
 		}
-		var e end
+		var e passing
 		child, err := syscall.Wait4(-1, &e.status, 0, &e.usage)
 		switch {
 		case err == syscall.EINTR:
 		case err != nil:
-			return end{status: syscall.WaitStatus(syscall.SIGKILL)}
+			return passing{status: syscall.WaitStatus(syscall.SIGKILL)}
 		default:
 			if r.ended == nil {
-				r.ended = map[int]end{}
+				r.ended = map[int]passing{}
 			}
 			r.ended[child] = e
 		}
