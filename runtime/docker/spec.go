@@ -1,9 +1,7 @@
 package docker
 
 import (
-	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/mount"
@@ -24,10 +22,6 @@ const (
 	nanoCPUPerMilli         = 1_000_000
 	logFiles                = 2 // a full one is kept while the next fills, so that half always remains
 	tmpfsFixedOptions       = "rw,exec,nosuid,nodev,mode=1777,size="
-	noGPU                   = "void" // the toolkit's word for none, whatever the image asks for
-	envVisible              = "NVIDIA_VISIBLE_DEVICES"
-	envCUDAVisible          = "CUDA_VISIBLE_DEVICES"
-	envCUDAOrder            = "CUDA_DEVICE_ORDER"
 	noNewPrivileges         = "no-new-privileges"
 	networkNone             = "none"
 	networkBridge           = "bridge"
@@ -47,7 +41,7 @@ func translate(s runtime.Spec, egress string) (*container.Config, *container.Hos
 		Image:        s.Image,
 		Entrypoint:   s.Entrypoint,
 		Cmd:          s.Command,
-		Env:          environment(s),
+		Env:          runtime.Environment(s),
 		User:         or(s.User, defaultUser),
 		AttachStdin:  true,
 		AttachStdout: true,
@@ -96,21 +90,6 @@ func translate(s runtime.Spec, egress string) (*container.Config, *container.Hos
 		host.Tmpfs[t.Target] = tmpfsFixedOptions + strconv.FormatInt(int64(or(t.Size, defaultTmpfs)), 10)
 	}
 	return config, host
-}
-
-// environment is the spec's, less what decides which GPUs are seen, plus what
-// decides it here: on a host whose default runtime is NVIDIA's, an image could
-// otherwise give itself every GPU.
-func environment(s runtime.Spec) []string {
-	env := slices.DeleteFunc(slices.Clone(s.Env), func(kv string) bool {
-		name, _, _ := strings.Cut(kv, "=")
-		return strings.HasPrefix(name, "NVIDIA_") || name == envCUDAVisible || name == envCUDAOrder
-	})
-	if len(s.GPUs) > 0 {
-		// The engine adds the visible devices itself, after these.
-		return append(env, envCUDAOrder+"=PCI_BUS_ID")
-	}
-	return append(env, envVisible+"="+noGPU, envCUDAVisible+"=")
 }
 
 func logging(size functions.Bytes) container.LogConfig {

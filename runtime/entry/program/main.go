@@ -10,9 +10,11 @@ import (
 
 // roles by the program's first argument. Each returns the exit code.
 var roles = map[string]func(args []string) int{
-	wire.RoleHold: hold,
-	wire.RoleInit: initialize,
-	wire.RoleLog:  keepLog,
+	wire.RoleHold:    hold,
+	wire.RoleInit:    initialize,
+	wire.RoleLog:     keepLog,
+	wire.RoleMonitor: monitor,
+	wire.RoleFacts:   facts,
 }
 
 func main() {

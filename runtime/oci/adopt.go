@@ -1,0 +1,122 @@
+package oci
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/spillway/spillway/runtime"
+	"github.com/spillway/spillway/runtime/entry/wire"
+)
+
+// adopt takes up what an earlier driver left. It runs before anything else does.
+func (d *Driver) adopt(ctx context.Context) error {
+	found, err := os.ReadDir(filepath.Join(d.Dir, dirContainers))
+	if err != nil {
+		return fmt.Errorf("read the containers' folder: %w", err)
+	}
+	for _, f := range found {
+		if err := d.adoptOne(ctx, f.Name()); err != nil {
+			return fmt.Errorf("take up container %s: %w", f.Name(), err)
+		}
+	}
+	return d.sweep(ctx)
+}
+
+// adoptOne takes up the container of one folder, or puts it among the dead.
+func (d *Driver) adoptOne(ctx context.Context, name string) error {
+	dir := filepath.Join(d.Dir, dirContainers, name)
+	r, err := readRecord(dir)
+	if err != nil || r.Trial {
+		return os.Rename(dir, filepath.Join(d.Dir, dirDead, name))
+	}
+	_, release, err := d.Config.Images.Layers(ctx, r.Image)
+	if err != nil {
+		// A container that runs has its layers open; one that was only created will say so.
+		d.Log.Warn("the image of a container is gone", "container", name, "image", r.Image, "err", err)
+		release = func() {}
+	}
+	c := newContainer(runtime.ID(name), dir, filepath.Join(d.group, name), r, release)
+	if err := d.resume(ctx, c); err != nil {
+		release()
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.containers[c.id] = c
+	if r.Name != "" {
+		d.names[r.Name] = c.id
+	}
+	return nil
+}
+
+// resume finds out where a container stands. A monitor that is there is watched;
+// whether its container runs already or only soon makes no difference then.
+func (d *Driver) resume(ctx context.Context, c *container) error {
+	w, err := findWatch(c.dir)
+	switch {
+	case err == nil:
+		c.life, c.watch = running, w
+		close(c.up)
+		ctx := context.WithoutCancel(ctx)
+		d.reaping.Go(func() {
+			defer close(c.attended)
+			if w.wait() == nil {
+				d.conclude(ctx, c)
+			}
+		})
+		return nil
+	case !errors.Is(err, errNoMonitor):
+		return err
+	}
+	lock, err := os.ReadFile(filepath.Join(c.dir, wire.FileLock))
+	if errors.Is(err, os.ErrNotExist) || err == nil && len(lock) == 0 {
+		return nil // it was never started
+	}
+	if err != nil {
+		return err
+	}
+	c.life = running
+	close(c.up)
+	close(c.attended)
+	d.conclude(ctx, c)
+	return nil
+}
+
+// sweep clears away what belongs to no container: folders among the dead, the
+// monitors that may still work in them, and cgroups.
+func (d *Driver) sweep(ctx context.Context) error {
+	dead, err := os.ReadDir(filepath.Join(d.Dir, dirDead))
+	if err != nil {
+		return fmt.Errorf("read the folder of the dead: %w", err)
+	}
+	left := map[string]bool{}
+	for _, f := range dead {
+		left[f.Name()] = true
+		w, err := findWatch(filepath.Join(d.Dir, dirDead, f.Name()))
+		if err == nil {
+			w.kill()
+			_ = w.wait()
+			w.abandon()
+		}
+	}
+	groups, err := d.cgroups.list(d.group)
+	if err != nil {
+		return fmt.Errorf("read the containers' cgroups: %w", err)
+	}
+	for _, name := range groups {
+		if d.containers[runtime.ID(name)] == nil {
+			left[name] = true
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, buryTime)
+	defer cancel()
+	for name := range left {
+		if err := d.bury(ctx, name, filepath.Join(d.group, name)); err != nil {
+			d.Log.Warn("a removed container is not wholly gone", "container", name, "err", err)
+		}
+	}
+	return nil
+}

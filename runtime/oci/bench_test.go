@@ -1,0 +1,55 @@
+package oci
+
+import (
+	"testing"
+
+	"github.com/spillway/spillway/runtime"
+)
+
+// BenchmarkRun takes a container that does nothing from its creation to its
+// exit; it is removed behind that. The parallel one gives the rate.
+func BenchmarkRun(b *testing.B) {
+	for _, program := range []string{"crun", "runc"} {
+		b.Run(program, func(b *testing.B) {
+			c, image := setUp(b, program)
+			d := open(b, c)
+			if _, err := d.Probe(b.Context()); err != nil {
+				b.Fatal(err)
+			}
+			spec := runtime.Spec{Image: image, Command: []string{"exit", "0"}}
+			b.Run("serial", func(b *testing.B) {
+				for b.Loop() {
+					once(b, d, spec)
+				}
+				b.ReportMetric(float64(b.Elapsed().Microseconds())/1000/float64(b.N), "ms/task")
+			})
+			b.Run("parallel", func(b *testing.B) {
+				b.SetParallelism(2)
+				b.RunParallel(func(pb *testing.PB) {
+					for pb.Next() {
+						once(b, d, spec)
+					}
+				})
+				b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "tasks/s")
+			})
+		})
+	}
+}
+
+func once(b *testing.B, d *Driver, spec runtime.Spec) {
+	ctx := b.Context()
+	id, err := d.Create(ctx, spec)
+	if err == nil {
+		err = d.Start(ctx, id, runtime.Streams{})
+	}
+	var exit runtime.Exit
+	if err == nil {
+		exit, err = d.Wait(ctx, id)
+	}
+	if err == nil {
+		err = d.Remove(ctx, id)
+	}
+	if err != nil || exit.Code != 0 {
+		b.Errorf("%+v, %v", exit, err)
+	}
+}

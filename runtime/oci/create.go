@@ -1,0 +1,183 @@
+package oci
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/moby/profiles/seccomp"
+
+	"github.com/spillway/spillway/functions"
+	"github.com/spillway/spillway/runtime"
+	"github.com/spillway/spillway/runtime/cdi"
+	"github.com/spillway/spillway/runtime/entry/wire"
+)
+
+// The stages of a launch.
+const (
+	stageCreate = "create"
+	stageStart  = "start"
+)
+
+// How much may be written above an image's layers, before the container runs:
+// mountpoints, and what the hooks of CDI make, such as the linker's cache.
+const (
+	room      = 16 << 20
+	roomHooks = 256 << 20
+)
+
+// Create implements runtime.Driver. It writes the container's folder.
+func (d *Driver) Create(ctx context.Context, spec runtime.Spec) (runtime.ID, error) {
+	c, err := d.create(ctx, spec)
+	if err != nil {
+		return "", &runtime.LaunchError{Stage: stageCreate, Message: err.Error(), Err: err}
+	}
+	return c.id, nil
+}
+
+func (d *Driver) create(ctx context.Context, spec runtime.Spec) (_ *container, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	program, err := d.pick(ctx)
+	if err != nil {
+		return nil, err
+	}
+	img, err := d.Config.Images.Image(ctx, spec.Image)
+	if err != nil {
+		return nil, err
+	}
+	layers, release, err := d.Config.Images.Layers(ctx, spec.Image)
+	if err != nil {
+		return nil, err
+	}
+	undo := release
+	defer func() {
+		if err != nil {
+			undo()
+		}
+	}()
+	id := newID()
+	if err := d.reserve(spec.Name, id); err != nil {
+		return nil, err
+	}
+	undo = func() { release(); d.unreserve(spec.Name) }
+	r := record{Name: spec.Name, Image: spec.Image, ImageID: img.ID, Labels: spec.Labels}
+	c, err := d.write(program, id, spec, img, layers, r)
+	if err != nil {
+		return nil, err
+	}
+	c.release = release
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.containers[id] = c
+	return c, nil
+}
+
+// newID names a container in its folder, its cgroup and its host name.
+func newID() runtime.ID { return runtime.ID(strings.ToLower(rand.Text()[:20])) }
+
+func (d *Driver) reserve(name string, id runtime.ID) error {
+	if name == "" {
+		return nil
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.names[name] != "" {
+		return functions.Conflict("name_in_use", "the container name %q is already in use", name)
+	}
+	d.names[name] = id
+	return nil
+}
+
+func (d *Driver) unreserve(name string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.names, name)
+}
+
+// write makes a container's folder. It is whole or not there: it is made under
+// another name first, which no driver takes for a container.
+func (d *Driver) write(program *ociRuntime, id runtime.ID, s runtime.Spec, img runtime.Image, layers []string, r record) (*container, error) {
+	dir := filepath.Join(d.Dir, dirContainers, string(id))
+	c := newContainer(id, dir, filepath.Join(d.group, string(id)), r, func() {})
+	spec, err := ociSpec(s, img, d.place(c))
+	if err != nil {
+		return nil, err
+	}
+	if err := cdi.Inject(spec, d.CDIDirs, s.GPUs); err != nil {
+		return nil, err
+	}
+	launch := wire.Launch{
+		Argv: program.argv(dir, id), Layers: layers, Room: room, Hide: d.cgroups.hide(),
+		Memory: d.cgroups.memory(c.group), LogSize: int64(s.LogSize),
+	}
+	if s.LogSize == 0 {
+		launch.LogSize = int64(defaultLogSize)
+	}
+	if spec.Hooks != nil {
+		launch.Room = roomHooks
+	}
+	orders, err := launch.Append(nil)
+	if err != nil {
+		return nil, functions.Invalid("bad_path", "a path of container %s cannot be written down", id).WithCause(err)
+	}
+	config, err := json.Marshal(spec)
+	if err != nil {
+		return nil, err
+	}
+	own, err := json.Marshal(r)
+	if err != nil {
+		return nil, err
+	}
+	fresh := filepath.Join(d.Dir, dirDead, string(id))
+	err = os.Mkdir(fresh, 0o700)
+	for _, sub := range []string{wire.DirRoot, wire.DirWritable} {
+		err = errors.Join(err, os.Mkdir(filepath.Join(fresh, sub), 0o700))
+	}
+	for name, text := range map[string][]byte{wire.FileLaunch: orders, fileConfig: config, fileRecord: own} {
+		err = errors.Join(err, os.WriteFile(filepath.Join(fresh, name), text, 0o600))
+	}
+	if err == nil {
+		err = os.Rename(fresh, dir)
+	}
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(fresh))
+	}
+	return c, nil
+}
+
+func (d *Driver) place(c *container) place {
+	p := place{
+		id: string(c.id), root: filepath.Join(c.dir, wire.DirRoot), program: d.Program, hosts: filepath.Join(d.Dir, fileHosts),
+		cgroup: "/" + c.group, seccomp: d.seccomp, hostNetwork: d.HostNetwork, swapLimit: d.cgroups.swapLimit(),
+	}
+	const resolv = "/etc/resolv.conf"
+	if _, err := os.Stat(resolv); err == nil {
+		p.resolv = resolv
+	}
+	return p
+}
+
+// groupOf names the parent of a driver's cgroups: drivers with folders of their
+// own must not take each other's containers for leftovers.
+func groupOf(parent, dir string) string {
+	if parent == "" {
+		parent = "spillway"
+	}
+	sum := sha256.Sum256([]byte(filepath.Clean(dir)))
+	return filepath.Join(parent, hex.EncodeToString(sum[:4]))
+}
+
+// defaultSeccomp is Docker's profile for a process without any capability.
+func defaultSeccomp() (*specs.LinuxSeccomp, error) {
+	return seccomp.GetDefaultProfile(&specs.Spec{Process: &specs.Process{Capabilities: &specs.LinuxCapabilities{}}})
+}

@@ -1,0 +1,249 @@
+// Package oci runs containers without a daemon: it executes an OCI runtime, crun
+// or runc, over root file systems that it mounts itself.
+//
+// A container is a folder below Config.Dir: the OCI configuration, its record,
+// its output, and the record of its exit. Beside each one that runs stands a
+// monitor, a role of the entry program, which outlives the agent: it starts the
+// OCI runtime, keeps the output, and writes down the exit. So an agent that
+// starts again finds everything in the folders. The root file system is mounted
+// in the monitor's own mount namespace and goes with it: the host's table of
+// mounts never shows it, and nothing needs to be unmounted.
+//
+// The life of a container is in container.go; create.go, start.go, wait.go and
+// remove.go hold its steps, adopt.go what a new agent does first, spec.go what a
+// container may do.
+package oci
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/spillway/spillway/functions"
+	"github.com/spillway/spillway/runtime"
+)
+
+var _ runtime.Driver = (*Driver)(nil)
+
+// Images gives unpacked images.
+type Images interface {
+	Pull(ctx context.Context, image string, progress func(runtime.PullProgress)) error
+	Image(ctx context.Context, image string) (runtime.Image, error)
+	Images(ctx context.Context) ([]runtime.Image, error)
+	RemoveImage(ctx context.Context, image string) error
+	// Layers returns the folders of the image's unpacked layers, lowest first, and
+	// keeps them until release is called.
+	Layers(ctx context.Context, image string) (dirs []string, release func(), err error)
+}
+
+// Config says where containers are kept and what runs them.
+type Config struct {
+	Dir     string // of this driver alone; absolute
+	Program string // the entry program on the host, where containers can be given it
+	Images  Images
+
+	Runtime     string       // path of crun or runc; empty = whichever of the two works
+	Cgroup      string       // parent of the containers' cgroups; empty = spillway
+	CDIDirs     []string     // of CDI specifications; nil = none, so that no GPU can be had
+	HostNetwork bool         // give containers with network egress the host's network, loopback included
+	Log         *slog.Logger // nil discards
+}
+
+// Driver runs containers on this machine. Close it when it is no longer used.
+type Driver struct {
+	Config
+	cgroups cgroups
+	group   string // the parent of this driver's cgroups
+	seccomp *specs.LinuxSeccomp
+	lock    *os.File
+	reaping sync.WaitGroup // removals and monitors being attended
+
+	picking sync.Mutex // guards picked
+	picked  *ociRuntime
+
+	mu         sync.Mutex // guards the fields below
+	containers map[runtime.ID]*container
+	names      map[string]runtime.ID
+}
+
+// The folders of a driver.
+const (
+	dirContainers = "containers"
+	dirDead       = "dead"  // containers that are removed but not yet gone, or not yet whole
+	dirEmpty      = "empty" // the root file system of the self-test
+	fileLock      = "lock"
+	fileHosts     = "hosts"
+	hosts         = "127.0.0.1 localhost\n::1 localhost\n"
+)
+
+// Open takes up what an earlier driver left in the folder: containers that run
+// go on, and what belongs to none is removed. A folder that another driver uses
+// is ErrConflict.
+func Open(ctx context.Context, c Config) (*Driver, error) {
+	for _, path := range []string{c.Dir, c.Program} {
+		if !filepath.IsAbs(path) {
+			return nil, functions.Invalid("bad_path", "%q is not an absolute path", path)
+		}
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	c.Log = c.Log.With("component", "oci")
+	for _, dir := range []string{dirContainers, dirDead} {
+		if err := os.MkdirAll(filepath.Join(c.Dir, dir), 0o700); err != nil {
+			return nil, fmt.Errorf("make the containers' folder: %w", err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(c.Dir, fileHosts), []byte(hosts), 0o644); err != nil {
+		return nil, fmt.Errorf("write the containers' hosts: %w", err)
+	}
+	lock, err := takeLock(filepath.Join(c.Dir, fileLock))
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return nil, functions.Conflict("folder_in_use", "another process runs containers from %s", c.Dir).
+			WithHint("stop it, or give this one a folder of its own")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("lock the containers' folder: %w", err)
+	}
+	d := &Driver{Config: c, lock: lock, containers: map[runtime.ID]*container{}, names: map[string]runtime.ID{}}
+	if err := d.prepare(ctx); err != nil {
+		lock.Close()
+		return nil, err
+	}
+	return d, nil
+}
+
+// prepare reads what the machine has, then what an earlier driver left.
+func (d *Driver) prepare(ctx context.Context) error {
+	info, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return fmt.Errorf("read the mounts: %w", err)
+	}
+	defer info.Close()
+	d.cgroups = readCgroups(info)
+	d.group = groupOf(d.Cgroup, d.Dir)
+	if d.seccomp, err = defaultSeccomp(); err != nil {
+		return fmt.Errorf("make the seccomp profile: %w", err)
+	}
+	return d.adopt(ctx)
+}
+
+// takeLock opens a file and locks it for as long as it is open.
+func takeLock(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// Close stops copying output and lets go of the containers, which run on. It
+// waits until what was removed is gone.
+func (d *Driver) Close() error {
+	d.mu.Lock()
+	for _, c := range d.containers {
+		c.abandon()
+	}
+	d.mu.Unlock()
+	d.reaping.Wait()
+	if left, err := d.cgroups.list(d.group); err == nil && len(left) == 0 {
+		if err := d.cgroups.remove(d.group); err != nil {
+			d.Log.Debug("cgroup stays", "err", err)
+		}
+	}
+	return d.lock.Close()
+}
+
+// Name implements runtime.Driver.
+func (d *Driver) Name() string { return "oci" }
+
+// Pull implements runtime.Driver.
+func (d *Driver) Pull(ctx context.Context, image string, progress func(runtime.PullProgress)) error {
+	return d.Config.Images.Pull(ctx, image, progress)
+}
+
+// Image implements runtime.Driver.
+func (d *Driver) Image(ctx context.Context, image string) (runtime.Image, error) {
+	return d.Config.Images.Image(ctx, image)
+}
+
+// Images implements runtime.Driver.
+func (d *Driver) Images(ctx context.Context) ([]runtime.Image, error) {
+	return d.Config.Images.Images(ctx)
+}
+
+// RemoveImage implements runtime.Driver.
+func (d *Driver) RemoveImage(ctx context.Context, image string) error {
+	img, err := d.Config.Images.Image(ctx, image)
+	switch {
+	case errors.Is(err, functions.ErrNotFound):
+		return nil
+	case err != nil:
+		return err
+	}
+	d.mu.Lock()
+	var user runtime.ID
+	for id, c := range d.containers {
+		if c.record.ImageID == img.ID {
+			user = id
+		}
+	}
+	d.mu.Unlock()
+	if user != "" && len(img.Names) <= 1 {
+		return functions.Conflict("image_in_use", "image %s is used by container %s", image, user)
+	}
+	return d.Config.Images.RemoveImage(ctx, image)
+}
+
+// List implements runtime.Driver.
+func (d *Driver) List(ctx context.Context, labels map[string]string) ([]runtime.Info, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("list containers: %w", err)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var infos []runtime.Info
+	for _, c := range d.containers {
+		if c.record.carries(labels) {
+			infos = append(infos, c.info())
+		}
+	}
+	return infos, nil
+}
+
+// Usage implements runtime.Driver.
+func (d *Driver) Usage(_ context.Context, id runtime.ID) (runtime.Usage, error) {
+	c, err := d.find(id)
+	if err != nil {
+		return runtime.Usage{}, err
+	}
+	usage, err := d.cgroups.usage(c.group)
+	if errors.Is(err, fs.ErrNotExist) { // it never started
+		return runtime.Usage{}, nil
+	}
+	if err != nil {
+		return runtime.Usage{}, fmt.Errorf("read what container %s uses: %w", id, err)
+	}
+	return usage, nil
+}
+
+func (d *Driver) find(id runtime.ID) (*container, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if c := d.containers[id]; c != nil {
+		return c, nil
+	}
+	return nil, functions.NotFound("container_missing", "no container %s", id)
+}

@@ -1,0 +1,83 @@
+package oci
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/spillway/spillway/runtime/entry/entrytest"
+	"github.com/spillway/spillway/runtime/runtimetest"
+)
+
+func TestMain(m *testing.M) {
+	if os.Getenv(envVictim) != "" {
+		os.Exit(victim())
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// require skips a test that needs root and an OCI runtime, unless they must be there.
+func require(t testing.TB, program string) {
+	t.Helper()
+	_, err := exec.LookPath(program)
+	if err == nil && os.Geteuid() == 0 {
+		return
+	}
+	if os.Getenv("SPILLWAY_REQUIRE_OCI") != "" {
+		t.Fatalf("SPILLWAY_REQUIRE_OCI is set: uid %d, %v", os.Geteuid(), err)
+	}
+	t.Skipf("SKIPPED: needs root and %s (uid %d, %v)", program, os.Geteuid(), err)
+}
+
+// setUp returns the configuration of a driver of its own, with the test image.
+func setUp(t testing.TB, program string) (Config, string) {
+	t.Helper()
+	require(t, program)
+	name, archive := runtimetest.BoxImage(t)
+	c := Config{
+		Dir: filepath.Join(t.TempDir(), "oci"), Program: entrytest.Program(t), Images: unpack(t, t.TempDir(), name, archive),
+		Runtime: program, Cgroup: "spillway-test",
+	}
+	return c, name
+}
+
+func open(t testing.TB, c Config) *Driver {
+	t.Helper()
+	d, err := Open(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := d.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	})
+	return d
+}
+
+func TestConformance(t *testing.T) {
+	for _, program := range []string{"crun", "runc"} {
+		t.Run(program, func(t *testing.T) {
+			c, image := setUp(t, program)
+			before := traces(t, c)
+			t.Run("contract", func(t *testing.T) {
+				runtimetest.TestDriver(t, func(t *testing.T) runtimetest.Subject {
+					d := open(t, c)
+					what, err := d.Probe(t.Context())
+					if err != nil {
+						t.Fatal(err)
+					}
+					t.Log(what)
+					return runtimetest.Subject{Driver: d, Image: image}
+				})
+			})
+			compare(t, before, traces(t, c))
+			if held := c.Images.(*shelf).held; held != 0 {
+				t.Errorf("layers are still held, %d times", held)
+			}
+		})
+	}
+}

@@ -1,0 +1,104 @@
+package oci
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/spillway/spillway/functions"
+	"github.com/spillway/spillway/runtime"
+	"github.com/spillway/spillway/runtime/entry/wire"
+)
+
+// ociRuntime is a program that makes containers from OCI configurations.
+type ociRuntime struct {
+	path string
+	name string // with its version
+}
+
+// argv is the command that makes a container, starts it and leaves it behind.
+// What the runtime keeps of it is in the container's folder, and goes with it.
+func (r *ociRuntime) argv(dir string, id runtime.ID) []string {
+	return []string{
+		r.path, "--root", filepath.Join(dir, dirState), "--log", filepath.Join(dir, wire.FileRuntime), "--log-format", "json",
+		"run", "--detach", "--bundle", dir, "--pid-file", filepath.Join(dir, wire.FilePID), string(id),
+	}
+}
+
+// find looks for a runtime and asks for its version.
+func find(ctx context.Context, program string) (*ociRuntime, error) {
+	path, err := exec.LookPath(program)
+	if err != nil {
+		return nil, err
+	}
+	out, err := exec.CommandContext(ctx, path, "--version").Output()
+	if err != nil {
+		return nil, err
+	}
+	first, _, _ := strings.Cut(string(out), "\n") // "crun version 1.8.1"
+	return &ociRuntime{path: path, name: strings.Replace(first, " version", "", 1)}, nil
+}
+
+// pick chooses the runtime, once: the first that passes the self-test.
+func (d *Driver) pick(ctx context.Context) (*ociRuntime, error) {
+	d.picking.Lock()
+	defer d.picking.Unlock()
+	if d.picked != nil {
+		return d.picked, nil
+	}
+	programs := []string{"crun", "runc"}
+	if d.Runtime != "" {
+		programs = []string{d.Runtime}
+	}
+	var all error
+	for _, program := range programs {
+		r, err := find(ctx, program)
+		if err == nil {
+			err = d.try(ctx, r)
+		}
+		if err == nil {
+			d.picked = r
+			return r, nil
+		}
+		all = errors.Join(all, err)
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return nil, unusable(d.cgroups, all)
+}
+
+// unusable says why no runtime works, and what to do about it.
+func unusable(c cgroups, err error) error {
+	e := functions.Unavailable("no_oci_runtime", "no OCI runtime works on this node (cgroup %s)", c.layout).WithCause(err)
+	switch {
+	case os.Geteuid() != 0:
+		return e.WithHint("run the agent as root: it mounts file systems")
+	case errors.Is(err, exec.ErrNotFound):
+		return e.WithHint("install crun or runc on the node (apt-get install crun)")
+	}
+	return e.WithHint("see the cause; the docker and containerd runtimes do without this one")
+}
+
+// words finds what the runtime itself says of a failure, in the last error of
+// its log; without one, they are what the monitor knows.
+func words(dir, known string) string {
+	text, err := os.ReadFile(filepath.Join(dir, wire.FileRuntime))
+	if err != nil {
+		return known
+	}
+	for line := range strings.Lines(string(text)) {
+		var entry struct {
+			Level string `json:"level"`
+			Msg   string `json:"msg"`
+		}
+		if json.Unmarshal([]byte(line), &entry) == nil && entry.Level == "error" {
+			known = entry.Msg
+		}
+	}
+	return known
+}
