@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -24,7 +25,7 @@ type candidate struct {
 	what, fix string
 	// open returns a driver and what lets go of it. Whether it can be used is
 	// for its Probe to say.
-	open func() (runtime.Driver, func(), error)
+	open func(ctx context.Context) (runtime.Driver, func(), error)
 }
 
 // refusal is why a candidate was not taken.
@@ -45,17 +46,17 @@ type choice struct {
 }
 
 // testLimit bounds the self-test of one candidate.
-const testLimit = 10 * time.Second
+const testLimit = 20 * time.Second
 
 // test opens a candidate and asks whether it can be used; found is what it says
 // of itself. Nothing stays open when it cannot.
 func (c candidate) test(ctx context.Context) (d runtime.Driver, release func(), found string, err error) {
-	d, release, err = c.open()
+	ctx, cancel := context.WithTimeout(ctx, testLimit)
+	defer cancel()
+	d, release, err = c.open(ctx)
 	if err != nil {
 		return nil, nil, "", err
 	}
-	ctx, cancel := context.WithTimeout(ctx, testLimit)
-	defer cancel()
 	if found, err = d.Probe(ctx); err != nil {
 		release()
 		return nil, nil, "", err
@@ -70,7 +71,7 @@ func chooseRuntime(ctx context.Context, all []candidate) choice {
 	for _, c := range all {
 		d, release, found, err := c.test(ctx)
 		if err != nil {
-			refused = append(refused, refusal{c.name, err, c.fix})
+			refused = append(refused, refusal{c.name, err, remedy(err, c.fix)})
 			continue
 		}
 		reason := "the first of " + names(all) + " that works here: " + found
@@ -80,6 +81,14 @@ func chooseRuntime(ctx context.Context, all []candidate) choice {
 		return choice{driver: d, release: release, reason: reason, refused: refused}
 	}
 	return choice{refused: refused, reason: "none of " + names(all) + " works here"}
+}
+
+// remedy is what to do about an error: what it says itself, or else the usual.
+func remedy(err error, usual string) string {
+	if e, ok := errors.AsType[*functions.Error](err); ok && e.Hint != "" {
+		return e.Hint
+	}
+	return usual
 }
 
 func names(all []candidate) string {
@@ -104,7 +113,7 @@ func sayAll(refused []refusal) string {
 func openDriver(ctx context.Context, cfg Config, log *slog.Logger) (choice, error) {
 	all := candidates(cfg, log)
 	if cfg.Node.Runtime == runtimeAuto {
-		all = slices.DeleteFunc(all, func(c candidate) bool { return c.name == runtimeSimulated })
+		all = serious(cfg, log)
 		made := chooseRuntime(ctx, all)
 		for _, r := range made.refused {
 			level := slog.LevelInfo // another does
@@ -120,7 +129,7 @@ func openDriver(ctx context.Context, cfg Config, log *slog.Logger) (choice, erro
 		if err := context.Cause(ctx); err != nil {
 			return choice{}, err
 		}
-		d, release, err := all[0].open()
+		d, release, err := all[0].open(ctx)
 		if err != nil {
 			return choice{}, err
 		}
@@ -130,7 +139,7 @@ func openDriver(ctx context.Context, cfg Config, log *slog.Logger) (choice, erro
 		return made, nil
 	}
 	i := slices.IndexFunc(all, func(c candidate) bool { return c.name == cfg.Node.Runtime })
-	d, release, err := all[i].open() // Validate knows the names
+	d, release, err := all[i].open(ctx) // Validate knows the names
 	if err != nil {
 		return choice{}, fmt.Errorf("set up the %s runtime: %w", all[i].name, err)
 	}
@@ -140,34 +149,52 @@ func openDriver(ctx context.Context, cfg Config, log *slog.Logger) (choice, erro
 }
 
 // runtimeChecks are what doctor says of each runtime, and of what the machine
-// would choose.
+// would choose. They work on a folder of their own, beside a node that runs.
 func runtimeChecks(cfg Config) []cli.Check {
-	all := slices.DeleteFunc(candidates(cfg, slog.New(slog.DiscardHandler)), func(c candidate) bool { return c.name == runtimeSimulated })
+	tried := func(run func(all []candidate) (string, error)) (string, error) {
+		dir, err := os.MkdirTemp("", "spillway-doctor-")
+		if err != nil {
+			return "", fmt.Errorf("make a folder to try in: %w", err)
+		}
+		defer os.RemoveAll(dir)
+		own := cfg
+		own.Data = dir
+		return run(serious(own, slog.New(slog.DiscardHandler)))
+	}
 	checks := []cli.Check{{
 		Name: "a runtime works",
 		Fix:  "install Docker Engine, containerd, or Debian's crun or runc package",
 		Run: func(ctx context.Context) (string, error) {
-			made := chooseRuntime(ctx, all)
-			if made.driver == nil {
-				return "", errors.New(made.reason + ": " + sayAll(made.refused))
-			}
-			made.release()
-			return "auto takes " + made.driver.Name() + ", " + made.reason, nil
+			return tried(func(all []candidate) (string, error) {
+				made := chooseRuntime(ctx, all)
+				if made.driver == nil {
+					return "", errors.New(made.reason + ": " + sayAll(made.refused))
+				}
+				made.release()
+				return "auto takes " + made.driver.Name() + ", " + made.reason, nil
+			})
 		},
 	}}
-	for _, c := range all {
+	for i, c := range serious(cfg, slog.New(slog.DiscardHandler)) {
 		checks = append(checks, cli.Check{
 			Name: c.what, Fix: c.fix, Driver: c.name,
 			Run: func(ctx context.Context) (string, error) {
-				_, release, found, err := c.test(ctx)
-				if err == nil {
-					release()
-				}
-				return found, err
+				return tried(func(all []candidate) (string, error) {
+					_, release, found, err := all[i].test(ctx)
+					if err == nil {
+						release()
+					}
+					return found, err
+				})
 			},
 		})
 	}
 	return checks
+}
+
+// serious are the candidates that run containers.
+func serious(cfg Config, log *slog.Logger) []candidate {
+	return slices.DeleteFunc(candidates(cfg, log), func(c candidate) bool { return c.name == runtimeSimulated })
 }
 
 // validRuntime says which names --runtime takes.

@@ -24,7 +24,7 @@ type pretended struct {
 type bench struct{ opened, released []string }
 
 func (b *bench) candidate(p pretended) candidate {
-	return candidate{name: p.name, what: p.name, fix: "mend " + p.name, open: func() (runtime.Driver, func(), error) {
+	return candidate{name: p.name, what: p.name, fix: "mend " + p.name, open: func(context.Context) (runtime.Driver, func(), error) {
 		if p.broken != nil {
 			return nil, nil, p.broken
 		}

@@ -2,44 +2,110 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	goruntime "runtime"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/spillway/spillway/cmd/spillway/cli"
 	"github.com/spillway/spillway/functions"
+	"github.com/spillway/spillway/images/store"
 	"github.com/spillway/spillway/runtime"
+	"github.com/spillway/spillway/runtime/cdi"
+	"github.com/spillway/spillway/runtime/containerd"
 	"github.com/spillway/spillway/runtime/docker"
+	"github.com/spillway/spillway/runtime/entry"
+	"github.com/spillway/spillway/runtime/oci"
 )
 
 // The runtimes by the names that --runtime takes.
 const (
-	runtimeDocker    = "docker"
-	runtimeSimulated = "simulated"
+	runtimeDocker     = "docker"
+	runtimeContainerd = "containerd"
+	runtimeOCI        = "oci"
+	runtimeSimulated  = "simulated"
 )
 
 // candidates are the runtimes that there are, in the order in which they are
-// tried when the choice is the machine's.
-func candidates(cfg Config, _ *slog.Logger) []candidate {
+// tried when the choice is the machine's: an engine that is there is used, since
+// its images are there too.
+func candidates(cfg Config, log *slog.Logger) []candidate {
 	return []candidate{
 		{
 			name: runtimeDocker, what: "docker answers",
-			fix: "install Docker Engine and start it; this user must be allowed to use its socket",
-			open: func() (runtime.Driver, func(), error) {
-				d, err := docker.New(docker.Config{Host: cfg.Node.DockerHost})
-				if err != nil {
-					return nil, nil, err
-				}
-				return d, func() { d.Close() }, nil
-			},
+			fix:  "install Docker Engine and start it; this user must be allowed to use its socket",
+			open: func(context.Context) (runtime.Driver, func(), error) { return openDocker(cfg, log) },
+		},
+		{
+			name: runtimeContainerd, what: "containerd answers",
+			fix:  "install containerd and start it; run spillway as root, and name another socket with --containerd",
+			open: func(context.Context) (runtime.Driver, func(), error) { return openContainerd(cfg, log) },
+		},
+		{
+			name: runtimeOCI, what: "oci runs a container",
+			fix:  "run spillway as root, with Debian's crun or runc package installed",
+			open: func(ctx context.Context) (runtime.Driver, func(), error) { return openOCI(ctx, cfg, log) },
 		},
 		{
 			name: runtimeSimulated,
-			open: func() (runtime.Driver, func(), error) { return newSimulated(), func() {}, nil },
+			open: func(context.Context) (runtime.Driver, func(), error) { return newSimulated(), func() {}, nil },
 		},
 	}
+}
+
+func openDocker(cfg Config, log *slog.Logger) (runtime.Driver, func(), error) {
+	c := docker.Config{Host: cfg.Node.DockerHost, Log: log}
+	if cfg.Node.HostNetwork {
+		c.EgressNetwork = "host"
+	}
+	d, err := docker.New(c)
+	if err != nil {
+		return nil, nil, err
+	}
+	return d, func() { d.Close() }, nil
+}
+
+func openContainerd(cfg Config, log *slog.Logger) (runtime.Driver, func(), error) {
+	program, images, err := ownParts(cfg, log)
+	if err != nil {
+		return nil, nil, err
+	}
+	d, err := containerd.New(containerd.Config{
+		Address: cfg.Node.Containerd, Namespace: cfg.Node.Namespace, StateDir: filepath.Join(cfg.Data, "node", "containerd"),
+		Program: program, Source: archives{images}, HostNetwork: cfg.Node.HostNetwork, Log: log,
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	return d, func() { d.Close() }, nil
+}
+
+func openOCI(ctx context.Context, cfg Config, log *slog.Logger) (runtime.Driver, func(), error) {
+	program, images, err := ownParts(cfg, log)
+	if err != nil {
+		return nil, nil, err
+	}
+	d, err := oci.Open(ctx, oci.Config{
+		Dir: filepath.Join(cfg.Data, "node", "oci"), Program: program, Images: unpacked{images},
+		Runtime: cfg.Node.OCIRuntime, CDIDirs: cdi.DefaultDirs(), HostNetwork: cfg.Node.HostNetwork, Log: log,
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	return d, func() { d.Close() }, nil
+}
+
+// ownParts are what a driver needs that no engine brings: the program that goes
+// first in its containers, and where images come from.
+func ownParts(cfg Config, log *slog.Logger) (program string, images *store.Store, err error) {
+	if program, err = entry.Install(filepath.Join(cfg.Data, "node", "bin")); err != nil {
+		return "", nil, err
+	}
+	images, err = openImages(cfg, log)
+	return program, images, err
 }
 
 // capacity is the room that this machine offers to tasks.
@@ -81,5 +147,7 @@ func cacheSize(cfg Config) (functions.Bytes, error) {
 func hostChecks(getenv func(string) string) []cli.Check {
 	cfg := Default()
 	cfg.Node.DockerHost = cmp.Or(getenv("SPILLWAY_NODE_DOCKER_HOST"), getenv("DOCKER_HOST"))
+	cfg.Node.Containerd = getenv("SPILLWAY_NODE_CONTAINERD")
+	cfg.Node.OCIRuntime = getenv("SPILLWAY_NODE_OCI_RUNTIME")
 	return runtimeChecks(cfg)
 }
