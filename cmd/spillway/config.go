@@ -76,21 +76,19 @@ type EngineConfig struct {
 
 // NodeConfig is this machine as a worker.
 type NodeConfig struct {
-	ID                 string   `yaml:"id" env:"ID"`
-	Runtime            string   `yaml:"runtime" env:"RUNTIME"` // auto, or the name of a runtime
-	DockerHost         string   `yaml:"docker_host" env:"DOCKER_HOST"`
-	Containerd         string   `yaml:"containerd" env:"CONTAINERD"`                     // socket; empty = the usual one
-	Namespace          string   `yaml:"containerd_namespace" env:"CONTAINERD_NAMESPACE"` // empty = spillway
-	OCIRuntime         string   `yaml:"oci_runtime" env:"OCI_RUNTIME"`                   // crun or runc, or a path; empty = whichever works
-	HostNetwork        bool     `yaml:"host_network" env:"HOST_NETWORK"`                 // containers with network egress use the host's, loopback included
-	Images             string   `yaml:"images" env:"IMAGES"`                             // most disk for unpacked images of the oci runtime; empty = no limit
-	InsecureRegistries []string `yaml:"insecure_registries" env:"INSECURE_REGISTRIES"`   // host:port that may be spoken to without TLS
-	AssumeGPU          int      `yaml:"assume_gpu" env:"ASSUME_GPU"`                     // claim this many GPUs without a probe
-	CPUs               float64  `yaml:"cpus" env:"CPUS"`                                 // offered to tasks; 0 = all
-	Memory             string   `yaml:"memory" env:"MEMORY"`                             // offered to tasks; empty = 80 %
-	MaxTasks           int      `yaml:"max_tasks" env:"MAX_TASKS"`                       // containers at once
-	DiskFloor          string   `yaml:"disk_floor" env:"DISK_FLOOR"`                     // with less free disk the node takes no task; empty = 1GiB
-	Cache              string   `yaml:"cache" env:"CACHE"`                               // most disk for inputs kept for later tasks; 0 = none; empty = 10GiB, at most a tenth of the disk
+	ID          string  `yaml:"id" env:"ID"`
+	Runtime     string  `yaml:"runtime" env:"RUNTIME"` // auto, or the name of a runtime
+	DockerHost  string  `yaml:"docker_host" env:"DOCKER_HOST"`
+	Containerd  string  `yaml:"containerd" env:"CONTAINERD"`                     // socket; empty = the usual one
+	Namespace   string  `yaml:"containerd_namespace" env:"CONTAINERD_NAMESPACE"` // empty = spillway
+	OCIRuntime  string  `yaml:"oci_runtime" env:"OCI_RUNTIME"`                   // crun or runc, or a path; empty = whichever works
+	HostNetwork bool    `yaml:"host_network" env:"HOST_NETWORK"`                 // containers with network egress use the host's, loopback included
+	AssumeGPU   int     `yaml:"assume_gpu" env:"ASSUME_GPU"`                     // claim this many GPUs without a probe
+	CPUs        float64 `yaml:"cpus" env:"CPUS"`                                 // offered to tasks; 0 = all
+	Memory      string  `yaml:"memory" env:"MEMORY"`                             // offered to tasks; empty = 80 %
+	MaxTasks    int     `yaml:"max_tasks" env:"MAX_TASKS"`                       // containers at once
+	DiskFloor   string  `yaml:"disk_floor" env:"DISK_FLOOR"`                     // with less free disk the node takes no task; empty = 1GiB
+	Cache       string  `yaml:"cache" env:"CACHE"`                               // most disk for inputs kept for later tasks; 0 = none; empty = 10GiB, at most a tenth of the disk
 }
 
 // Default returns the documented defaults.
@@ -146,7 +144,6 @@ func (c *Config) bind(f *pflag.FlagSet) {
 	f.StringVar(&c.Node.Namespace, "containerd-namespace", c.Node.Namespace, "containerd's namespace for containers and images; empty = spillway")
 	f.StringVar(&c.Node.OCIRuntime, "oci-runtime", c.Node.OCIRuntime, "program that the oci runtime executes; empty = crun or runc, whichever works")
 	f.BoolVar(&c.Node.HostNetwork, "host-network", c.Node.HostNetwork, "give containers with network egress the host's network, loopback included; containerd and oci have no other")
-	f.StringVar(&c.Node.Images, "images", c.Node.Images, "most disk for unpacked images of the oci runtime, such as 50GiB; empty = no limit")
 	f.IntVar(&c.Node.AssumeGPU, "assume-gpu", c.Node.AssumeGPU, "claim this many GPUs without a probe; launches really ask Docker for them")
 	f.Float64Var(&c.Node.CPUs, "cpus", c.Node.CPUs, "cores offered to tasks; 0 = all")
 	f.StringVar(&c.Node.Memory, "memory", c.Node.Memory, "memory offered to tasks, such as 16GiB; empty = 80 %")
@@ -254,7 +251,7 @@ func (c *Config) Validate() error {
 	if c.Retention.Grace <= 0 || c.Retention.Every <= 0 {
 		return bad("retention", "grace and every must be over 0")
 	}
-	for field, size := range map[string]string{"memory": c.Node.Memory, "disk-floor": c.Node.DiskFloor, "cache": c.Node.Cache, "images": c.Node.Images, "url-max": c.Inputs.URLMax} {
+	for field, size := range map[string]string{"memory": c.Node.Memory, "disk-floor": c.Node.DiskFloor, "cache": c.Node.Cache, "url-max": c.Inputs.URLMax} {
 		if _, err := parseSize(size); err != nil {
 			return bad(field, "%v", err)
 		}

@@ -2,13 +2,11 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/spf13/cobra"
@@ -22,14 +20,7 @@ import (
 // processes may have open. The credentials are those that docker login or
 // podman login left.
 func openImages(cfg Config, log *slog.Logger) (*store.Store, error) {
-	budget, err := parseSize(cfg.Node.Images)
-	if err != nil {
-		return nil, err
-	}
-	return store.Open(store.Config{
-		Dir: filepath.Join(cfg.Data, "node", "images"), Budget: budget,
-		Auth: authn.DefaultKeychain, Insecure: cfg.Node.InsecureRegistries, Log: log,
-	})
+	return store.Open(store.Config{Dir: filepath.Join(cfg.Data, "node", "images"), Auth: authn.DefaultKeychain, Log: log})
 }
 
 // unpacked is the store as a driver without an engine uses it.
@@ -56,6 +47,12 @@ func (u unpacked) Images(ctx context.Context) ([]runtime.Image, error) {
 	return all, err
 }
 
+// Load makes the images of an archive present, as docker save writes it.
+func (u unpacked) Load(ctx context.Context, archive io.Reader) error {
+	_, err := u.Store.Load(ctx, archive)
+	return err
+}
+
 func described(img store.Image) runtime.Image {
 	return runtime.Image{
 		Names: img.Names, ID: img.ID, Size: img.Size, Entrypoint: img.Entrypoint, Command: img.Command,
@@ -79,46 +76,78 @@ func reported(progress func(runtime.PullProgress)) func(store.Progress) {
 	return func(p store.Progress) { progress(runtime.PullProgress(p)) }
 }
 
-// loadCommand puts images where a node without an engine finds them, whether it
-// runs or not.
+// loader is what keeps the images of this machine's containers, and takes them
+// from archives.
+type loader interface {
+	Load(ctx context.Context, archive io.Reader) error
+}
+
+// openLoader finds what keeps the images of the runtime that is asked for. An
+// engine is asked; without one it is the store, which a running node has open
+// at the same time.
+func openLoader(ctx context.Context, cfg Config, log *slog.Logger) (loader, func(), error) {
+	for _, c := range serious(cfg, log) {
+		if c.name == runtimeOCI || (cfg.Node.Runtime != runtimeAuto && c.name != cfg.Node.Runtime) {
+			continue
+		}
+		d, release, _, err := c.test(ctx)
+		if err != nil && cfg.Node.Runtime == runtimeAuto {
+			continue
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+		if l, ok := d.(loader); ok {
+			return l, release, nil
+		}
+		release()
+		return nil, nil, functions.Invalid("no_load", "the %s runtime takes no archives from here", c.name).
+			WithHint("load the archive with the engine's own tools, such as ctr -n spillway images import")
+	}
+	if cfg.Node.Runtime == runtimeSimulated {
+		return nil, nil, functions.Invalid("no_load", "simulated containers have no images")
+	}
+	images, err := openImages(cfg, log)
+	return unpacked{images}, func() {}, err
+}
+
+// loadCommand makes images present where this machine's node finds them.
 func loadCommand(getenv func(string) string) *cobra.Command {
-	load := role("load FILE...", "Load images into this machine's own store, for a node that runs without an engine",
+	load := role("load FILE...", "Load images from archives for this machine's node",
 		"  spillway load echo.tar\n  docker save example/echo | ssh node spillway load --data /var/lib/spillway -", getenv,
 		func(cmd *cobra.Command, cfg Config) error {
 			log, err := newLogger(cmd.ErrOrStderr(), cfg.LogLevel)
 			if err != nil {
 				return err
 			}
-			return loadImages(cmd.Context(), cfg, cmd.Flags().Args(), cmd.InOrStdin(), cmd.OutOrStdout(), log)
+			l, release, err := openLoader(cmd.Context(), cfg, log)
+			if err != nil {
+				return err
+			}
+			defer release()
+			for _, name := range cmd.Flags().Args() {
+				if err := loadFile(cmd.Context(), l, name, cmd.InOrStdin()); err != nil {
+					return err
+				}
+			}
+			return nil
 		})
 	load.Args = cobra.MinimumNArgs(1)
 	return load
 }
 
-// loadImages reads archives as docker save or an OCI layout has them; - is in.
-func loadImages(ctx context.Context, cfg Config, files []string, in io.Reader, out io.Writer, log *slog.Logger) (err error) {
-	images, err := openImages(cfg, log)
-	if err != nil {
-		return err
-	}
-	for _, name := range files {
-		from := in
-		if name != "-" {
-			f, err := os.Open(name)
-			if err != nil {
-				return functions.Invalid("no_archive", "%v", err).WithHint("name a file that docker save wrote, or - for standard input")
-			}
-			defer f.Close()
-			from = f
-		}
-		names, err := images.Load(ctx, from)
+// loadFile loads one archive; - is in.
+func loadFile(ctx context.Context, l loader, name string, in io.Reader) error {
+	if name != "-" {
+		f, err := os.Open(name)
 		if err != nil {
-			return fmt.Errorf("load %s: %w", name, err)
+			return functions.Invalid("no_archive", "%v", err).WithHint("name a file that docker save wrote, or - for standard input")
 		}
-		if len(names) == 0 {
-			return errors.New(name + " has no image")
-		}
-		fmt.Fprintln(out, strings.Join(names, "\n"))
+		defer f.Close()
+		in = f
+	}
+	if err := l.Load(ctx, in); err != nil {
+		return fmt.Errorf("load %s: %w", name, err)
 	}
 	return nil
 }

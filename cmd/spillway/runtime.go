@@ -101,7 +101,7 @@ func openOCI(ctx context.Context, cfg Config, log *slog.Logger) (runtime.Driver,
 // ownParts are what a driver needs that no engine brings: the program that goes
 // first in its containers, and where images come from.
 func ownParts(cfg Config, log *slog.Logger) (program string, images *store.Store, err error) {
-	if program, err = entry.Install(filepath.Join(cfg.Data, "node", "bin")); err != nil {
+	if program, err = entry.Install(filepath.Join(cfg.Data, "entry")); err != nil {
 		return "", nil, err
 	}
 	images, err = openImages(cfg, log)
