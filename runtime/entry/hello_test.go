@@ -196,6 +196,16 @@ func descriptorsOpen(t *testing.T) int {
 	return n
 }
 
+// TestNoDescriptorsLeft: it is the agent's fault, not the container's.
+func TestNoDescriptorsLeft(t *testing.T) {
+	if err := truncated(maxDescriptors); !errors.Is(err, functions.ErrInvalid) {
+		t.Errorf("all that there can be: %v, want invalid", err)
+	}
+	if err := truncated(3); !errors.Is(err, functions.ErrUnavailable) {
+		t.Errorf("some of them: %v, want unavailable", err)
+	}
+}
+
 // FuzzHello feeds the parser what a container may send.
 func FuzzHello(f *testing.F) {
 	f.Add(hello(f, 1, "api", "s3", "conn"), []byte(nil))
