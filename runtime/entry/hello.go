@@ -110,8 +110,12 @@ func descriptors(control []byte) ([]int, error) {
 	}
 	var fds []int
 	for _, m := range messages {
-		got, rights := unix.ParseUnixRights(&m)
-		if rights != nil {
+		var got []int
+		bad := error(unix.EINVAL)
+		if len(m.Data)%4 == 0 { // as the kernel writes them; the parser relies on it
+			got, bad = unix.ParseUnixRights(&m)
+		}
+		if bad != nil {
 			err = refused("its control message carries no descriptors")
 		}
 		fds = append(fds, got...)
