@@ -9,10 +9,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-const envVictim = "SPILLWAY_TEST_OCI_VICTIM"
-
-func victim() int { return 0 }
-
 // traces are what containers of a configuration leave on the machine: mounts,
 // cgroups, processes and folders.
 func traces(t testing.TB, c Config) []string {

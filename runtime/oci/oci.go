@@ -23,6 +23,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -48,13 +49,13 @@ type Images interface {
 type Config struct {
 	Dir     string // of this driver alone; absolute
 	Program string // the entry program on the host, where containers can be given it
-	Images  Images
+	Images  Images `json:"-"`
 
 	Runtime     string       // path of crun or runc; empty = whichever of the two works
 	Cgroup      string       // parent of the containers' cgroups; empty = spillway
 	CDIDirs     []string     // of CDI specifications; nil = none, so that no GPU can be had
 	HostNetwork bool         // give containers with network egress the host's network, loopback included
-	Log         *slog.Logger // nil discards
+	Log         *slog.Logger `json:"-"` // nil discards
 }
 
 // Driver runs containers on this machine. Close it when it is no longer used.
@@ -105,7 +106,7 @@ func Open(ctx context.Context, c Config) (*Driver, error) {
 	if err := os.WriteFile(filepath.Join(c.Dir, fileHosts), []byte(hosts), 0o644); err != nil {
 		return nil, fmt.Errorf("write the containers' hosts: %w", err)
 	}
-	lock, err := takeLock(filepath.Join(c.Dir, fileLock))
+	lock, err := awaitLock(ctx, filepath.Join(c.Dir, fileLock))
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		return nil, functions.Conflict("folder_in_use", "another process runs containers from %s", c.Dir).
 			WithHint("stop it, or give this one a folder of its own")
@@ -134,6 +135,21 @@ func (d *Driver) prepare(ctx context.Context) error {
 		return fmt.Errorf("make the seccomp profile: %w", err)
 	}
 	return d.adopt(ctx)
+}
+
+// lockTime is how long the lock of a driver that was killed may outlive it, in a
+// child that it had forked and that had not yet become a monitor.
+const lockTime = 3 * time.Second
+
+func awaitLock(ctx context.Context, path string) (*os.File, error) {
+	ctx, cancel := context.WithTimeout(ctx, lockTime)
+	defer cancel()
+	for {
+		f, err := takeLock(path)
+		if !errors.Is(err, unix.EWOULDBLOCK) || !sleep(ctx, 10*time.Millisecond) {
+			return f, err
+		}
+	}
 }
 
 // takeLock opens a file and locks it for as long as it is open.

@@ -22,7 +22,7 @@ func (d *Driver) Remove(ctx context.Context, id runtime.ID) error {
 	d.mu.Lock()
 	mine := d.containers[id] == c // and not another removal's
 	if mine {
-		err = os.Rename(c.dir, filepath.Join(d.Dir, dirDead, string(id)))
+		err = c.condemn()
 	}
 	if mine && err == nil {
 		delete(d.containers, id)
@@ -38,8 +38,13 @@ func (d *Driver) Remove(ctx context.Context, id runtime.ID) error {
 	return d.destroy(ctx, c)
 }
 
-// destroy ends a container whose folder is among the dead ones, and has the
-// rest of it cleared away in the background.
+// condemn marks the folder, so that no later driver takes it for a container's.
+func (c *container) condemn() error {
+	return os.WriteFile(filepath.Join(c.dir, fileRemoved), nil, 0o600)
+}
+
+// destroy ends a container that is condemned, and has the rest of it cleared
+// away in the background.
 func (d *Driver) destroy(ctx context.Context, c *container) error {
 	err := d.end(ctx, c)
 	later := context.WithoutCancel(ctx)
@@ -94,8 +99,9 @@ func (d *Driver) end(ctx context.Context, c *container) error {
 	return nil
 }
 
-// bury clears away what is left of a container of which nothing runs: its
-// cgroups and its folder among the dead.
+// bury clears away what is left of a container without a monitor: its cgroups
+// and its folder, which is put among the dead ones first, because half a folder
+// must not be taken for a container's.
 func (d *Driver) bury(ctx context.Context, id, group string) error {
 	for {
 		err := d.cgroups.kill(ctx, group)
@@ -109,5 +115,9 @@ func (d *Driver) bury(ctx context.Context, id, group string) error {
 			return err
 		}
 	}
-	return os.RemoveAll(filepath.Join(d.Dir, dirDead, id))
+	dead := filepath.Join(d.Dir, dirDead, id)
+	if err := gone(os.Rename(filepath.Join(d.Dir, dirContainers, id), dead)); err != nil {
+		return err
+	}
+	return os.RemoveAll(dead)
 }

@@ -59,7 +59,7 @@ func (d *Driver) try(ctx context.Context, r *ociRuntime) error {
 	err = d.observe(ctx, c)
 	later, done := context.WithTimeout(context.WithoutCancel(ctx), buryTime)
 	defer done()
-	err = errors.Join(err, os.Rename(c.dir, filepath.Join(d.Dir, dirDead, string(c.id))), d.end(later, c), d.bury(later, string(c.id), c.group))
+	err = errors.Join(err, d.end(later, c), d.bury(later, string(c.id), c.group))
 	if left, _ := d.cgroups.list(c.group); len(left) > 0 {
 		err = errors.Join(err, fmt.Errorf("cgroups are left: %v", left))
 	}

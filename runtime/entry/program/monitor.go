@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"os/signal"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -29,6 +30,7 @@ func monitor(args []string) int {
 	if len(args) != 1 || os.Chdir(args[0]) != nil {
 		return wire.ExitFault
 	}
+	runtime.LockOSThread() // a parent's death is that of its thread
 	unix.CloseOnExec(wire.MonitorSocket)
 	unix.CloseOnExec(wire.MonitorLock)
 	unix.Umask(0o022)
@@ -133,9 +135,10 @@ func (w *watch) run() error {
 	if err := unix.Pipe2(errs[:], unix.O_CLOEXEC); err != nil {
 		return os.NewSyscallError("pipe", err)
 	}
-	runtime, err := syscall.ForkExec(w.launch.Argv[0], w.launch.Argv, &syscall.ProcAttr{
+	program, err := syscall.ForkExec(w.launch.Argv[0], w.launch.Argv, &syscall.ProcAttr{
 		Env:   os.Environ(),
 		Files: []uintptr{stdin.Fd(), uintptr(out[1]), uintptr(errs[1])},
+		Sys:   &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}, // a container without a monitor must not come to life
 	})
 	stdin.Close()
 	unix.Close(out[1])
@@ -144,7 +147,7 @@ func (w *watch) run() error {
 		return &os.PathError{Op: "execute", Path: w.launch.Argv[0], Err: err}
 	}
 	var children reaper
-	if status := children.wait(runtime).status; status != 0 {
+	if status := children.wait(program).status; status != 0 {
 		return unstarted{status, tail(errs[0])}
 	}
 	init, err := readPID()
@@ -180,11 +183,12 @@ func (w *watch) follow(init int, children reaper, stdout, stderr int) {
 	go w.pump(stderr, wire.KindStderr, copied)
 	end := children.wait(init)
 	finished := time.Now()
-	late := time.NewTimer(trailTime)
-	for range 2 {
+	late := time.After(trailTime)
+	for streams := 2; streams > 0; streams-- {
 		select {
 		case <-copied:
-		case <-late.C:
+		case <-late:
+			streams = 0
 		}
 	}
 	w.mu.Lock()
