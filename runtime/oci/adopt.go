@@ -118,6 +118,15 @@ func (d *Driver) sweep(ctx context.Context, left map[string]bool) error {
 			left[name] = true
 		}
 	}
+	logs, err := os.ReadDir(d.Logs)
+	if err != nil {
+		return fmt.Errorf("read the folder of the output: %w", err)
+	}
+	for _, f := range logs {
+		if d.containers[runtime.ID(f.Name())] == nil {
+			left[f.Name()] = true
+		}
+	}
 	ctx, cancel := context.WithTimeout(ctx, buryTime)
 	defer cancel()
 	for name := range left {

@@ -136,7 +136,10 @@ func (c cgroups) signal(group string) (int, error) {
 func (c cgroups) remove(group string) error {
 	var all error
 	for _, mount := range c.mounts {
-		var dirs []string
+		if err := syscall.Rmdir(filepath.Join(mount, group)); gone(err) == nil {
+			continue
+		}
+		var dirs []string // the container may have made some below it
 		all = errors.Join(all, filepath.WalkDir(filepath.Join(mount, group), func(path string, d fs.DirEntry, err error) error {
 			if err == nil && d.IsDir() {
 				dirs = append(dirs, path)

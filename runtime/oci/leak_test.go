@@ -48,7 +48,7 @@ func traces(t testing.TB, c Config) []string {
 			all = append(all, "process "+strings.ReplaceAll(string(text), "\x00", " "))
 		}
 	}
-	for _, sub := range []string{dirContainers, dirDead} {
+	for _, sub := range []string{dirContainers, dirDead, dirLogs} {
 		folders, err := filepath.Glob(filepath.Join(c.Dir, sub, "*"))
 		if err != nil {
 			t.Fatal(err)

@@ -47,7 +47,10 @@ type Images interface {
 
 // Config says where containers are kept and what runs them.
 type Config struct {
-	Dir     string // of this driver alone; absolute
+	// Dir is this driver's alone, and absolute. Nothing in it needs to outlive a
+	// reboot: in memory (below /run) launches are the quickest.
+	Dir     string
+	Logs    string // folder of the containers' output, which Spec.LogSize bounds; empty = in Dir
 	Program string // the entry program on the host, where containers can be given it
 	Images  Images `json:"-"`
 
@@ -78,8 +81,11 @@ type Driver struct {
 // The folders of a driver.
 const (
 	dirContainers = "containers"
-	dirDead       = "dead"  // containers that are removed but not yet gone, or not yet whole
-	dirEmpty      = "empty" // the root file system of the self-test
+	dirDead       = "dead" // containers that are removed but not yet gone, or not yet whole
+	dirLogs       = "logs"
+	dirEmpty      = "empty"   // the root file system of the self-test
+	dirRoot       = "rootfs"  // where every monitor mounts a root file system, each in its namespace
+	dirScratch    = "scratch" // where it mounts its memory-backed layer
 	fileLock      = "lock"
 	fileHosts     = "hosts"
 	hosts         = "127.0.0.1 localhost\n::1 localhost\n"
@@ -89,7 +95,10 @@ const (
 // go on, and what belongs to none is removed. A folder that another driver uses
 // is ErrConflict.
 func Open(ctx context.Context, c Config) (*Driver, error) {
-	for _, path := range []string{c.Dir, c.Program} {
+	if c.Logs == "" {
+		c.Logs = filepath.Join(c.Dir, dirLogs)
+	}
+	for _, path := range []string{c.Dir, c.Program, c.Logs} {
 		if !filepath.IsAbs(path) {
 			return nil, functions.Invalid("bad_path", "%q is not an absolute path", path)
 		}
@@ -98,10 +107,12 @@ func Open(ctx context.Context, c Config) (*Driver, error) {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	c.Log = c.Log.With("component", "oci")
-	for _, dir := range []string{dirContainers, dirDead} {
-		if err := os.MkdirAll(filepath.Join(c.Dir, dir), 0o700); err != nil {
-			return nil, fmt.Errorf("make the containers' folder: %w", err)
-		}
+	err := os.MkdirAll(c.Logs, 0o700)
+	for _, dir := range []string{dirContainers, dirDead, dirEmpty, dirRoot, dirScratch} {
+		err = errors.Join(err, os.MkdirAll(filepath.Join(c.Dir, dir), 0o700))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("make the containers' folders: %w", err)
 	}
 	if err := os.WriteFile(filepath.Join(c.Dir, fileHosts), []byte(hosts), 0o644); err != nil {
 		return nil, fmt.Errorf("write the containers' hosts: %w", err)
