@@ -117,9 +117,10 @@ func (d *Driver) write(program *ociRuntime, id runtime.ID, s runtime.Spec, img r
 	if err := cdi.Inject(spec, d.CDIDirs, s.GPUs); err != nil {
 		return nil, err
 	}
+	spec.Annotations = map[string]string{annotationHooks: filepath.Join(dir, fileHooks)}
 	if program.filter != "" {
 		spec.Linux.Seccomp = nil
-		spec.Annotations = map[string]string{annotationFilter: program.filter}
+		spec.Annotations[annotationFilter] = program.filter
 	}
 	launch := wire.Launch{
 		Argv: program.argv(dir, id), Root: filepath.Join(d.Dir, dirRoot), Scratch: filepath.Join(d.Dir, dirScratch), Layers: layers,

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -27,6 +28,9 @@ type ociRuntime struct {
 }
 
 const (
+	fileHooks        = "hooks.log"                // what hooks write to standard error
+	maxHooks         = 4 << 10                    // bytes of it that an error repeats
+	annotationHooks  = "run.oci.hooks.stderr"     // tells crun where; runc does it by itself
 	fileFilter       = "seccomp.bpf"              // in crun's own folder of a container
 	annotationFilter = "run.oci.seccomp_bpf_data" // takes the place of a profile
 )
@@ -40,15 +44,17 @@ func (r *ociRuntime) argv(dir string, id runtime.ID) []string {
 	}
 }
 
+var errNotInstalled = errors.New("not installed")
+
 // find looks for a runtime and asks for its version.
 func find(ctx context.Context, program string) (*ociRuntime, error) {
 	path, err := exec.LookPath(program)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: %w", program, errNotInstalled) // the cause's words would be taken for those of a container
 	}
 	out, err := exec.CommandContext(ctx, path, "--version").Output()
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("ask %s for its version: %w", path, err)
 	}
 	first, _, _ := strings.Cut(string(out), "\n") // "crun version 1.8.1"
 	return &ociRuntime{path: path, name: strings.Replace(first, " version", "", 1)}, nil
@@ -105,14 +111,14 @@ func unusable(c cgroups, err error) error {
 	switch {
 	case os.Geteuid() != 0:
 		return e.WithHint("run the agent as root: it mounts file systems")
-	case errors.Is(err, exec.ErrNotFound):
+	case errors.Is(err, errNotInstalled):
 		return e.WithHint("install crun or runc on the node (apt-get install crun)")
 	}
 	return e.WithHint("see the cause; the docker and containerd runtimes do without this one")
 }
 
-// words finds what the runtime itself says of a failure, in the last error of
-// its log; without one, they are what the monitor knows.
+// words finds what the runtime itself says of a failure: the last error of its
+// log, and what a hook wrote. Without either, they are what the monitor knows.
 func words(dir, known string) string {
 	text, err := os.ReadFile(filepath.Join(dir, wire.FileRuntime))
 	if err != nil {
@@ -123,9 +129,12 @@ func words(dir, known string) string {
 			Level string `json:"level"`
 			Msg   string `json:"msg"`
 		}
-		if json.Unmarshal([]byte(line), &entry) == nil && entry.Level == "error" {
+		if json.Unmarshal([]byte(line), &entry) == nil && entry.Level == "error" && entry.Msg != "" {
 			known = entry.Msg
 		}
+	}
+	if hooks, err := os.ReadFile(filepath.Join(dir, fileHooks)); err == nil && len(hooks) > 0 {
+		known += ": " + strings.TrimSpace(string(hooks[:min(len(hooks), maxHooks)]))
 	}
 	return known
 }
