@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -264,5 +265,43 @@ func TestTwoDriversOfOneFolder(t *testing.T) {
 	open(t, c)
 	if _, err := Open(t.Context(), c); !errors.Is(err, functions.ErrConflict) {
 		t.Errorf("Open: %v, want a conflict", err)
+	}
+}
+
+// A runtime that does not come back is given up, and killed with its container.
+func TestHungLaunch(t *testing.T) {
+	c, image := setUp(t, "crun")
+	before := traces(t, c)
+	script := filepath.Join(t.TempDir(), "hangs")
+	if err := os.WriteFile(script, []byte("#!/bin/sh\nsleep 1000 &\nwait\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Run("driver", func(t *testing.T) {
+		d := open(t, c)
+		d.picked = &ociRuntime{path: script}
+		id, err := d.Create(t.Context(), runtime.Spec{Image: image})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		defer cancel()
+		err = d.Start(ctx, id, runtime.Streams{})
+		var launch *runtime.LaunchError
+		if !errors.As(err, &launch) || !launch.Hung {
+			t.Errorf("Start: %v, want a LaunchError that is hung", err)
+		}
+		if err := d.Remove(t.Context(), id); err != nil {
+			t.Error(err)
+		}
+	})
+	compare(t, before, traces(t, c))
+	processes, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range processes {
+		if text, err := os.ReadFile(p); err == nil && bytes.Contains(text, []byte(script)) {
+			t.Errorf("still runs: %q", text)
+		}
 	}
 }
