@@ -17,20 +17,27 @@ func (d *Driver) adopt(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the containers' folder: %w", err)
 	}
+	left := map[string]bool{}
 	for _, f := range found {
-		if err := d.adoptOne(ctx, f.Name()); err != nil {
+		switch whole, err := d.adoptOne(ctx, f.Name()); {
+		case err != nil:
 			return fmt.Errorf("take up container %s: %w", f.Name(), err)
+		case !whole:
+			left[f.Name()] = true
 		}
 	}
-	return d.sweep(ctx)
+	return d.sweep(ctx, left)
 }
 
-// adoptOne takes up the container of one folder, or puts it among the dead.
-func (d *Driver) adoptOne(ctx context.Context, name string) error {
+// adoptOne takes up the container of one folder, unless it was to go.
+func (d *Driver) adoptOne(ctx context.Context, name string) (whole bool, err error) {
 	dir := filepath.Join(d.Dir, dirContainers, name)
 	r, err := readRecord(dir)
 	if err != nil || r.Trial {
-		return os.Rename(dir, filepath.Join(d.Dir, dirDead, name))
+		return false, nil
+	}
+	if _, err := os.Stat(filepath.Join(dir, fileRemoved)); err == nil {
+		return false, nil
 	}
 	_, release, err := d.Config.Images.Layers(ctx, r.Image)
 	if err != nil {
@@ -41,7 +48,7 @@ func (d *Driver) adoptOne(ctx context.Context, name string) error {
 	c := newContainer(runtime.ID(name), dir, filepath.Join(d.group, name), r, release)
 	if err := d.resume(ctx, c); err != nil {
 		release()
-		return err
+		return false, err
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -49,7 +56,7 @@ func (d *Driver) adoptOne(ctx context.Context, name string) error {
 	if r.Name != "" {
 		d.names[r.Name] = c.id
 	}
-	return nil
+	return true, nil
 }
 
 // resume finds out where a container stands. A monitor that is there is watched;
@@ -85,22 +92,22 @@ func (d *Driver) resume(ctx context.Context, c *container) error {
 	return nil
 }
 
-// sweep clears away what belongs to no container: folders among the dead, the
-// monitors that may still work in them, and cgroups.
-func (d *Driver) sweep(ctx context.Context) error {
-	dead, err := os.ReadDir(filepath.Join(d.Dir, dirDead))
-	if err != nil {
-		return fmt.Errorf("read the folder of the dead: %w", err)
-	}
-	left := map[string]bool{}
-	for _, f := range dead {
-		left[f.Name()] = true
-		w, err := findWatch(filepath.Join(d.Dir, dirDead, f.Name()))
-		if err == nil {
+// sweep clears away what belongs to no container: the folders that are left, with
+// the monitors that may still work in them, those among the dead, and cgroups.
+func (d *Driver) sweep(ctx context.Context, left map[string]bool) error {
+	for name := range left {
+		if w, err := findWatch(filepath.Join(d.Dir, dirContainers, name)); err == nil {
 			w.kill()
 			_ = w.wait()
 			w.abandon()
 		}
+	}
+	dead, err := os.ReadDir(filepath.Join(d.Dir, dirDead))
+	if err != nil {
+		return fmt.Errorf("read the folder of the dead: %w", err)
+	}
+	for _, f := range dead {
+		left[f.Name()] = true
 	}
 	groups, err := d.cgroups.list(d.group)
 	if err != nil {
@@ -109,6 +116,15 @@ func (d *Driver) sweep(ctx context.Context) error {
 	for _, name := range groups {
 		if d.containers[runtime.ID(name)] == nil {
 			left[name] = true
+		}
+	}
+	logs, err := os.ReadDir(d.Logs)
+	if err != nil {
+		return fmt.Errorf("read the folder of the output: %w", err)
+	}
+	for _, f := range logs {
+		if d.containers[runtime.ID(f.Name())] == nil {
+			left[f.Name()] = true
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, buryTime)

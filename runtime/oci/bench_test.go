@@ -1,7 +1,9 @@
 package oci
 
 import (
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/spillway/spillway/runtime"
 )
@@ -18,9 +20,11 @@ func BenchmarkRun(b *testing.B) {
 			}
 			spec := runtime.Spec{Image: image, Command: []string{"exit", "0"}}
 			b.Run("serial", func(b *testing.B) {
+				before := processorTime(b)
 				for b.Loop() {
 					once(b, d, spec)
 				}
+				b.ReportMetric(float64((processorTime(b)-before).Microseconds())/1000/float64(b.N), "cpu-ms/task")
 				b.ReportMetric(float64(b.Elapsed().Microseconds())/1000/float64(b.N), "ms/task")
 			})
 			b.Run("parallel", func(b *testing.B) {
@@ -34,6 +38,19 @@ func BenchmarkRun(b *testing.B) {
 			})
 		})
 	}
+}
+
+// processorTime is what this process and the children that it has reaped took.
+func processorTime(b *testing.B) time.Duration {
+	var sum time.Duration
+	for _, who := range []int{syscall.RUSAGE_SELF, syscall.RUSAGE_CHILDREN} {
+		var used syscall.Rusage
+		if err := syscall.Getrusage(who, &used); err != nil {
+			b.Fatal(err)
+		}
+		sum += time.Duration(used.Utime.Nano() + used.Stime.Nano())
+	}
+	return sum
 }
 
 func once(b *testing.B, d *Driver, spec runtime.Spec) {

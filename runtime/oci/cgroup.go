@@ -18,9 +18,16 @@ import (
 	"github.com/spillway/spillway/runtime"
 )
 
+// The layouts of control groups.
+const (
+	layoutV1     = "v1"
+	layoutV2     = "v2"
+	layoutHybrid = "v1 (hybrid)" // version 2 is mounted beside it, without a controller of use
+)
+
 // cgroups is how the kernel's control groups are mounted.
 type cgroups struct {
-	layout  string            // v1, v2 or v1 (hybrid)
+	layout  string
 	mounts  []string          // of every hierarchy that containers are put in
 	v1      map[string]string // mount by controller; empty under v2
 	unified string            // the mount of version 2; empty under v1
@@ -50,19 +57,19 @@ func readCgroups(mountinfo io.Reader) cgroups {
 	}
 	switch {
 	case len(c.mounts) == 0:
-		c.layout = "v2"
+		c.layout = layoutV2
 		c.mounts = []string{c.unified}
 	case c.unified == "":
-		c.layout = "v1"
+		c.layout = layoutV1
 	default:
-		c.layout = "v1 (hybrid)"
+		c.layout = layoutHybrid
 	}
 	return c
 }
 
 // memory is the folder of a group's memory controller.
 func (c cgroups) memory(group string) string {
-	if c.layout == "v2" {
+	if c.layout == layoutV2 {
 		return filepath.Join(c.unified, group)
 	}
 	return filepath.Join(c.v1["memory"], group)
@@ -70,7 +77,7 @@ func (c cgroups) memory(group string) string {
 
 // hide are the mounts that a runtime must not see: crun refuses a hybrid layout.
 func (c cgroups) hide() []string {
-	if c.layout == "v1 (hybrid)" {
+	if c.layout == layoutHybrid {
 		return []string{c.unified}
 	}
 	return nil
@@ -78,7 +85,7 @@ func (c cgroups) hide() []string {
 
 // swapLimit says whether the kernel can limit swap.
 func (c cgroups) swapLimit() bool {
-	if c.layout == "v2" {
+	if c.layout == layoutV2 {
 		return true
 	}
 	_, err := os.Stat(filepath.Join(c.v1["memory"], "memory.memsw.limit_in_bytes"))
@@ -100,7 +107,7 @@ func (c cgroups) kill(ctx context.Context, group string) error {
 
 // signal sends SIGKILL to every process of a group and says how many it found.
 func (c cgroups) signal(group string) (int, error) {
-	if c.layout == "v2" {
+	if c.layout == layoutV2 {
 		if f, err := os.OpenFile(filepath.Join(c.unified, group, "cgroup.kill"), os.O_WRONLY, 0); err == nil { // since Linux 5.14
 			_, err = f.WriteString("1")
 			if err = errors.Join(err, f.Close()); gone(err) != nil {
@@ -136,7 +143,10 @@ func (c cgroups) signal(group string) (int, error) {
 func (c cgroups) remove(group string) error {
 	var all error
 	for _, mount := range c.mounts {
-		var dirs []string
+		if err := syscall.Rmdir(filepath.Join(mount, group)); gone(err) == nil {
+			continue
+		}
+		var dirs []string // the container may have made some below it
 		all = errors.Join(all, filepath.WalkDir(filepath.Join(mount, group), func(path string, d fs.DirEntry, err error) error {
 			if err == nil && d.IsDir() {
 				dirs = append(dirs, path)
@@ -184,7 +194,7 @@ func gone(err error) error {
 func (c cgroups) usage(group string) (runtime.Usage, error) {
 	dir := c.memory(group)
 	used, peak, cache := "memory.usage_in_bytes", "memory.max_usage_in_bytes", "total_inactive_file"
-	if c.layout == "v2" {
+	if c.layout == layoutV2 {
 		used, peak, cache = "memory.current", "memory.peak", "inactive_file"
 	}
 	now, err := readNumber(filepath.Join(dir, used))
@@ -205,7 +215,7 @@ func (c cgroups) usage(group string) (runtime.Usage, error) {
 // memoryLimit reads a group's limit.
 func (c cgroups) memoryLimit(group string) (int64, error) {
 	name := "memory.limit_in_bytes"
-	if c.layout == "v2" {
+	if c.layout == layoutV2 {
 		name = "memory.max"
 	}
 	return readNumber(filepath.Join(c.memory(group), name))

@@ -18,9 +18,10 @@ import (
 // The files of a container's folder that only the driver reads, beside those
 // that it shares with the monitor.
 const (
-	fileRecord = "record.json"
-	fileConfig = "config.json" // where OCI runtimes look for it
-	dirState   = "state"       // the OCI runtime's own
+	fileRecord  = "record.json"
+	fileConfig  = "config.json" // where OCI runtimes look for it
+	fileRemoved = "removed"     // there once the container is to go
+	dirState    = "state"       // the OCI runtime's own
 )
 
 // record is what a container is, for a driver that finds its folder.

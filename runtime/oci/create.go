@@ -1,6 +1,7 @@
 package oci
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -116,12 +117,15 @@ func (d *Driver) write(program *ociRuntime, id runtime.ID, s runtime.Spec, img r
 	if err := cdi.Inject(spec, d.CDIDirs, s.GPUs); err != nil {
 		return nil, err
 	}
-	launch := wire.Launch{
-		Argv: program.argv(dir, id), Layers: layers, Room: room, Hide: d.cgroups.hide(),
-		Memory: d.cgroups.memory(c.group), LogSize: int64(s.LogSize),
+	spec.Annotations = map[string]string{annotationHooks: filepath.Join(dir, fileHooks)}
+	if program.filter != "" {
+		spec.Linux.Seccomp = nil
+		spec.Annotations[annotationFilter] = program.filter
 	}
-	if s.LogSize == 0 {
-		launch.LogSize = int64(defaultLogSize)
+	launch := wire.Launch{
+		Argv: program.argv(dir, id), Root: filepath.Join(d.Dir, dirRoot), Scratch: filepath.Join(d.Dir, dirScratch), Layers: layers,
+		Room: room, Hide: d.cgroups.hide(), Memory: d.cgroups.memory(c.group),
+		Log: d.logFile(id), LogSize: int64(cmp.Or(s.LogSize, defaultLogSize)),
 	}
 	if spec.Hooks != nil {
 		launch.Room = roomHooks
@@ -140,24 +144,26 @@ func (d *Driver) write(program *ociRuntime, id runtime.ID, s runtime.Spec, img r
 	}
 	fresh := filepath.Join(d.Dir, dirDead, string(id))
 	err = os.Mkdir(fresh, 0o700)
-	for _, sub := range []string{wire.DirRoot, wire.DirWritable} {
-		err = errors.Join(err, os.Mkdir(filepath.Join(fresh, sub), 0o700))
-	}
 	for name, text := range map[string][]byte{wire.FileLaunch: orders, fileConfig: config, fileRecord: own} {
 		err = errors.Join(err, os.WriteFile(filepath.Join(fresh, name), text, 0o600))
+	}
+	if err == nil {
+		err = os.Mkdir(filepath.Dir(launch.Log), 0o700)
 	}
 	if err == nil {
 		err = os.Rename(fresh, dir)
 	}
 	if err != nil {
-		return nil, errors.Join(err, os.RemoveAll(fresh))
+		return nil, errors.Join(err, os.RemoveAll(fresh), os.RemoveAll(filepath.Dir(launch.Log)))
 	}
 	return c, nil
 }
 
+func (d *Driver) logFile(id runtime.ID) string { return filepath.Join(d.Logs, string(id), "log") }
+
 func (d *Driver) place(c *container) place {
 	p := place{
-		id: string(c.id), root: filepath.Join(c.dir, wire.DirRoot), program: d.Program, hosts: filepath.Join(d.Dir, fileHosts),
+		id: string(c.id), root: filepath.Join(d.Dir, dirRoot), program: d.Program, hosts: filepath.Join(d.Dir, fileHosts),
 		cgroup: "/" + c.group, seccomp: d.seccomp, hostNetwork: d.HostNetwork, swapLimit: d.cgroups.swapLimit(),
 	}
 	const resolv = "/etc/resolv.conf"

@@ -18,8 +18,9 @@ import (
 
 // shelf is a store of one image, unpacked to a folder.
 type shelf struct {
-	img runtime.Image
-	dir string
+	img   runtime.Image
+	dir   string
+	above []string // further layers
 
 	mu   sync.Mutex // guards held
 	held int
@@ -92,7 +93,7 @@ func (s *shelf) Layers(ctx context.Context, image string) ([]string, func(), err
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.held++
-	return []string{s.dir}, func() {
+	return append([]string{s.dir}, s.above...), func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.held--

@@ -9,10 +9,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-const envVictim = "SPILLWAY_TEST_OCI_VICTIM"
-
-func victim() int { return 0 }
-
 // traces are what containers of a configuration leave on the machine: mounts,
 // cgroups, processes and folders.
 func traces(t testing.TB, c Config) []string {
@@ -52,7 +48,7 @@ func traces(t testing.TB, c Config) []string {
 			all = append(all, "process "+strings.ReplaceAll(string(text), "\x00", " "))
 		}
 	}
-	for _, sub := range []string{dirContainers, dirDead} {
+	for _, sub := range []string{dirContainers, dirDead, dirLogs} {
 		folders, err := filepath.Glob(filepath.Join(c.Dir, sub, "*"))
 		if err != nil {
 			t.Fatal(err)

@@ -23,6 +23,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -46,15 +47,18 @@ type Images interface {
 
 // Config says where containers are kept and what runs them.
 type Config struct {
-	Dir     string // of this driver alone; absolute
+	// Dir is this driver's alone, and absolute. Nothing in it needs to outlive a
+	// reboot: in memory (below /run) launches are the quickest.
+	Dir     string
+	Logs    string // folder of the containers' output, which Spec.LogSize bounds; empty = in Dir
 	Program string // the entry program on the host, where containers can be given it
-	Images  Images
+	Images  Images `json:"-"`
 
 	Runtime     string       // path of crun or runc; empty = whichever of the two works
 	Cgroup      string       // parent of the containers' cgroups; empty = spillway
 	CDIDirs     []string     // of CDI specifications; nil = none, so that no GPU can be had
 	HostNetwork bool         // give containers with network egress the host's network, loopback included
-	Log         *slog.Logger // nil discards
+	Log         *slog.Logger `json:"-"` // nil discards
 }
 
 // Driver runs containers on this machine. Close it when it is no longer used.
@@ -77,8 +81,11 @@ type Driver struct {
 // The folders of a driver.
 const (
 	dirContainers = "containers"
-	dirDead       = "dead"  // containers that are removed but not yet gone, or not yet whole
-	dirEmpty      = "empty" // the root file system of the self-test
+	dirDead       = "dead" // containers that are removed but not yet gone, or not yet whole
+	dirLogs       = "logs"
+	dirEmpty      = "empty"   // the root file system of the self-test
+	dirRoot       = "rootfs"  // where every monitor mounts a root file system, each in its namespace
+	dirScratch    = "scratch" // where it mounts its memory-backed layer
 	fileLock      = "lock"
 	fileHosts     = "hosts"
 	hosts         = "127.0.0.1 localhost\n::1 localhost\n"
@@ -88,7 +95,10 @@ const (
 // go on, and what belongs to none is removed. A folder that another driver uses
 // is ErrConflict.
 func Open(ctx context.Context, c Config) (*Driver, error) {
-	for _, path := range []string{c.Dir, c.Program} {
+	if c.Logs == "" {
+		c.Logs = filepath.Join(c.Dir, dirLogs)
+	}
+	for _, path := range []string{c.Dir, c.Program, c.Logs} {
 		if !filepath.IsAbs(path) {
 			return nil, functions.Invalid("bad_path", "%q is not an absolute path", path)
 		}
@@ -97,15 +107,17 @@ func Open(ctx context.Context, c Config) (*Driver, error) {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	c.Log = c.Log.With("component", "oci")
-	for _, dir := range []string{dirContainers, dirDead} {
-		if err := os.MkdirAll(filepath.Join(c.Dir, dir), 0o700); err != nil {
-			return nil, fmt.Errorf("make the containers' folder: %w", err)
-		}
+	err := os.MkdirAll(c.Logs, 0o700)
+	for _, dir := range []string{dirContainers, dirDead, dirEmpty, dirRoot, dirScratch} {
+		err = errors.Join(err, os.MkdirAll(filepath.Join(c.Dir, dir), 0o700))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("make the containers' folders: %w", err)
 	}
 	if err := os.WriteFile(filepath.Join(c.Dir, fileHosts), []byte(hosts), 0o644); err != nil {
 		return nil, fmt.Errorf("write the containers' hosts: %w", err)
 	}
-	lock, err := takeLock(filepath.Join(c.Dir, fileLock))
+	lock, err := awaitLock(ctx, filepath.Join(c.Dir, fileLock))
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		return nil, functions.Conflict("folder_in_use", "another process runs containers from %s", c.Dir).
 			WithHint("stop it, or give this one a folder of its own")
@@ -134,6 +146,21 @@ func (d *Driver) prepare(ctx context.Context) error {
 		return fmt.Errorf("make the seccomp profile: %w", err)
 	}
 	return d.adopt(ctx)
+}
+
+// lockTime is how long the lock of a driver that was killed may outlive it, in a
+// child that it had forked and that had not yet become a monitor.
+const lockTime = 3 * time.Second
+
+func awaitLock(ctx context.Context, path string) (*os.File, error) {
+	ctx, cancel := context.WithTimeout(ctx, lockTime)
+	defer cancel()
+	for {
+		f, err := takeLock(path)
+		if !errors.Is(err, unix.EWOULDBLOCK) || !sleep(ctx, 10*time.Millisecond) {
+			return f, err
+		}
+	}
 }
 
 // takeLock opens a file and locks it for as long as it is open.

@@ -22,7 +22,7 @@ func (d *Driver) Remove(ctx context.Context, id runtime.ID) error {
 	d.mu.Lock()
 	mine := d.containers[id] == c // and not another removal's
 	if mine {
-		err = os.Rename(c.dir, filepath.Join(d.Dir, dirDead, string(id)))
+		err = c.condemn()
 	}
 	if mine && err == nil {
 		delete(d.containers, id)
@@ -38,15 +38,22 @@ func (d *Driver) Remove(ctx context.Context, id runtime.ID) error {
 	return d.destroy(ctx, c)
 }
 
-// destroy ends a container whose folder is among the dead ones, and has the
-// rest of it cleared away in the background.
+// condemn marks the folder, so that no later driver takes it for a container's.
+func (c *container) condemn() error {
+	return os.WriteFile(filepath.Join(c.dir, fileRemoved), nil, 0o600)
+}
+
+// destroy ends a container that is condemned, and has the rest of it cleared
+// away in the background.
 func (d *Driver) destroy(ctx context.Context, c *container) error {
 	err := d.end(ctx, c)
 	later := context.WithoutCancel(ctx)
 	d.reaping.Go(func() {
 		later, cancel := context.WithTimeout(later, buryTime)
 		defer cancel()
-		if err := errors.Join(d.end(later, c), d.bury(later, string(c.id), c.group)); err != nil {
+		err := d.end(later, c)
+		c.unwatched(later)
+		if err = errors.Join(err, d.bury(later, string(c.id), c.group)); err != nil {
 			d.Log.Warn("a removed container is not wholly gone; the next start of the agent tries again", "container", c.id, "err", err)
 		}
 		c.release()
@@ -60,12 +67,12 @@ const (
 	roundTime = 100 * time.Millisecond
 )
 
-// end kills a container, in whatever state it is, and returns when its monitor
-// is gone and its output no longer copied.
+// end kills a container, in whatever state it is, and returns when nothing of it
+// runs and its output is no longer copied.
 func (d *Driver) end(ctx context.Context, c *container) error {
 	for round := 0; ; round++ {
 		life, w := c.standing()
-		if life == created {
+		if life == created || life == exited {
 			break
 		}
 		if w != nil && (life == starting || round > patience) {
@@ -74,18 +81,14 @@ func (d *Driver) end(ctx context.Context, c *container) error {
 		if err := d.cgroups.kill(ctx, c.group); err != nil {
 			return fmt.Errorf("end container: %w", err)
 		}
-		timer := time.NewTimer(roundTime)
-		select {
-		case <-c.attended:
-			timer.Stop()
-			for _, o := range c.copies() {
-				o.stop()
-			}
-			return nil
-		case <-ctx.Done():
-			timer.Stop()
+		soon, cancel := context.WithTimeout(ctx, roundTime)
+		over := c.unwatched(soon)
+		cancel()
+		if over {
+			break
+		}
+		if ctx.Err() != nil {
 			return fmt.Errorf("end container: %w", context.Cause(ctx))
-		case <-timer.C:
 		}
 	}
 	for _, o := range c.copies() {
@@ -94,20 +97,42 @@ func (d *Driver) end(ctx context.Context, c *container) error {
 	return nil
 }
 
-// bury clears away what is left of a container of which nothing runs: its
-// cgroups and its folder among the dead.
+// unwatched waits until a container's monitor is gone, or reports false when ctx
+// ends first.
+func (c *container) unwatched(ctx context.Context) bool {
+	if life, _ := c.standing(); life == created {
+		return true
+	}
+	select {
+	case <-c.attended:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// bury clears away what is left of a container without a monitor: its cgroups
+// and its folder, which is put among the dead ones first, because half a folder
+// must not be taken for a container's.
 func (d *Driver) bury(ctx context.Context, id, group string) error {
 	for {
-		err := d.cgroups.kill(ctx, group)
-		if err == nil {
-			err = d.cgroups.remove(group) // busy for a moment after its last process
-		}
+		err := d.cgroups.remove(group)
 		if err == nil {
 			break
 		}
-		if !sleep(ctx, roundTime) {
+		if !sleep(ctx, roundTime) { // it is busy for a moment after its last process
+			return err
+		}
+		if err := d.cgroups.kill(ctx, group); err != nil {
 			return err
 		}
 	}
-	return os.RemoveAll(filepath.Join(d.Dir, dirDead, id))
+	if err := os.RemoveAll(filepath.Join(d.Logs, id)); err != nil {
+		return err
+	}
+	dead := filepath.Join(d.Dir, dirDead, id)
+	if err := gone(os.Rename(filepath.Join(d.Dir, dirContainers, id), dead)); err != nil {
+		return err
+	}
+	return os.RemoveAll(dead)
 }

@@ -31,7 +31,7 @@ func (d *Driver) SelfTest(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := d.try(ctx, r); err != nil {
+	if _, err := d.try(ctx, r); err != nil {
 		return unusable(d.cgroups, err)
 	}
 	return nil
@@ -43,30 +43,31 @@ const (
 )
 
 // try runs the self-test with one OCI runtime, in a container that is empty but
-// for the entry program.
-func (d *Driver) try(ctx context.Context, r *ociRuntime) error {
+// for the entry program. It returns the seccomp filter that the runtime compiled,
+// if it leaves one.
+func (d *Driver) try(ctx context.Context, r *ociRuntime) (filter []byte, err error) {
 	ctx, cancel := context.WithTimeout(ctx, trialTime)
 	defer cancel()
-	empty := filepath.Join(d.Dir, dirEmpty)
-	if err := os.MkdirAll(empty, 0o755); err != nil {
-		return err
-	}
 	spec := runtime.Spec{Entrypoint: []string{wire.Program, wire.RoleFacts}, Memory: trialMemory}
-	c, err := d.write(r, newID(), spec, runtime.Image{}, []string{empty}, record{Trial: true})
+	c, err := d.write(r, newID(), spec, runtime.Image{}, []string{filepath.Join(d.Dir, dirEmpty)}, record{Trial: true})
 	if err != nil {
-		return fmt.Errorf("%s: %w", r.name, err)
+		return nil, fmt.Errorf("%s: %w", r.name, err)
 	}
 	err = d.observe(ctx, c)
+	if err == nil {
+		filter, err = os.ReadFile(filepath.Join(c.dir, dirState, string(c.id), fileFilter))
+		err = gone(err)
+	}
 	later, done := context.WithTimeout(context.WithoutCancel(ctx), buryTime)
 	defer done()
-	err = errors.Join(err, os.Rename(c.dir, filepath.Join(d.Dir, dirDead, string(c.id))), d.end(later, c), d.bury(later, string(c.id), c.group))
+	err = errors.Join(err, d.end(later, c), d.bury(later, string(c.id), c.group))
 	if left, _ := d.cgroups.list(c.group); len(left) > 0 {
 		err = errors.Join(err, fmt.Errorf("cgroups are left: %v", left))
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", r.name, err)
+		return nil, fmt.Errorf("%s: %w", r.name, err)
 	}
-	return nil
+	return filter, nil
 }
 
 // observe runs the container of the self-test and reads what it says of itself.
@@ -100,15 +101,12 @@ func isolated(facts string) error {
 		have[name] = value
 	}
 	for _, want := range []struct{ name, value string }{
-		{"uid", fmt.Sprint(defaultUser)}, {"Groups", ""}, {"CapEff", "0000000000000000"}, {"CapBnd", "0000000000000000"},
+		{"parent", "1"}, {"uid", fmt.Sprint(defaultUser)}, {"Groups", ""}, {"CapEff", "0000000000000000"}, {"CapBnd", "0000000000000000"},
 		{"NoNewPrivs", "1"}, {"Seccomp", "2"}, {"interfaces", "lo"}, {"root", "readonly"},
 	} {
 		if got := have[want.name]; got != want.value {
 			return fmt.Errorf("a container is not isolated: its %s is %q, not %q", want.name, got, want.value)
 		}
-	}
-	if pid := have["NSpid"]; pid == "" || pid == "1" || strings.Contains(pid, ",") {
-		return fmt.Errorf("a container has no processes of its own: its numbers are %q", pid)
 	}
 	return nil
 }

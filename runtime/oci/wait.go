@@ -4,13 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"time"
 
 	"github.com/spillway/spillway/functions"
 	"github.com/spillway/spillway/runtime"
 	"github.com/spillway/spillway/runtime/entry/framelog"
-	"github.com/spillway/spillway/runtime/entry/wire"
 )
 
 // Wait implements runtime.Driver.
@@ -61,7 +59,7 @@ func (d *Driver) Attach(ctx context.Context, id runtime.ID, streams runtime.Stre
 	go func() {
 		defer close(o.done)
 		defer cancel()
-		dropped, err := framelog.Follow(ctx, filepath.Join(c.dir, wire.FileLog), streams.Stdout, streams.Stderr, c.over)
+		dropped, err := framelog.Follow(ctx, d.logFile(id), streams.Stdout, streams.Stderr, c.over)
 		if err != nil && !errors.Is(err, context.Canceled) || dropped > 0 {
 			d.Log.Warn("output of a container is not whole", "container", id, "bytes", dropped, "err", err)
 		}

@@ -14,10 +14,10 @@ func facts([]string) int {
 	if err != nil {
 		return wire.ExitFault
 	}
-	out := "uid " + strconv.Itoa(os.Getuid()) + "\n"
+	out := "parent " + strconv.Itoa(os.Getppid()) + "\nuid " + strconv.Itoa(os.Getuid()) + "\n"
 	for line := range strings.Lines(string(status)) {
 		switch name, value, _ := strings.Cut(line, ":"); name {
-		case "CapBnd", "CapEff", "NoNewPrivs", "Seccomp", "NSpid", "Groups":
+		case "CapBnd", "CapEff", "NoNewPrivs", "Seccomp", "Groups":
 			out += name + " " + strings.Join(strings.Fields(value), ",") + "\n"
 		}
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"os/signal"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -29,6 +30,7 @@ func monitor(args []string) int {
 	if len(args) != 1 || os.Chdir(args[0]) != nil {
 		return wire.ExitFault
 	}
+	runtime.LockOSThread() // a parent's death is that of its thread
 	unix.CloseOnExec(wire.MonitorSocket)
 	unix.CloseOnExec(wire.MonitorLock)
 	unix.Umask(0o022)
@@ -83,35 +85,35 @@ func (w *watch) prepare() error {
 			return &os.PathError{Op: "unmount", Path: path, Err: err}
 		}
 	}
-	return mountRoot(w.launch.Layers, w.launch.Room)
+	return mountRoot(w.launch)
 }
 
 // mountRoot lays a memory-backed layer over an image's: for the places where
 // the runtime mounts something that the image has not. The container itself
 // cannot write there. Layers are named by descriptor, because the kernel takes
 // one page of options, which paths would fill.
-func mountRoot(layers []string, room int64) error {
-	if err := unix.Mount("tmpfs", wire.DirWritable, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0700,size="+strconv.FormatInt(room, 10)); err != nil {
-		return &os.PathError{Op: "mount tmpfs on", Path: wire.DirWritable, Err: err}
+func mountRoot(l wire.Launch) error {
+	if err := unix.Mount("tmpfs", l.Scratch, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0700,size="+strconv.FormatInt(l.Room, 10)); err != nil {
+		return &os.PathError{Op: "mount tmpfs on", Path: l.Scratch, Err: err}
 	}
-	const upper, work = wire.DirWritable + "/upper", wire.DirWritable + "/work"
+	upper, work := l.Scratch+"/upper", l.Scratch+"/work"
 	for _, dir := range []string{upper, work} {
 		if err := unix.Mkdir(dir, 0o755); err != nil {
 			return &os.PathError{Op: "mkdir", Path: dir, Err: err}
 		}
 	}
-	lowers := make([]string, len(layers))
-	for i, layer := range layers {
+	lowers := make([]string, len(l.Layers))
+	for i, layer := range l.Layers {
 		fd, err := unix.Open(layer, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 		if err != nil {
 			return &os.PathError{Op: "open image layer", Path: layer, Err: err}
 		}
 		defer unix.Close(fd)
-		lowers[len(layers)-1-i] = "/proc/self/fd/" + strconv.Itoa(fd)
+		lowers[len(lowers)-1-i] = "/proc/self/fd/" + strconv.Itoa(fd)
 	}
 	options := "lowerdir=" + strings.Join(lowers, ":") + ",upperdir=" + upper + ",workdir=" + work
-	if err := unix.Mount("overlay", wire.DirRoot, "overlay", 0, options); err != nil {
-		return &os.PathError{Op: "mount overlay on", Path: wire.DirRoot, Err: err}
+	if err := unix.Mount("overlay", l.Root, "overlay", 0, options); err != nil {
+		return &os.PathError{Op: "mount overlay on", Path: l.Root, Err: err}
 	}
 	return nil
 }
@@ -133,9 +135,10 @@ func (w *watch) run() error {
 	if err := unix.Pipe2(errs[:], unix.O_CLOEXEC); err != nil {
 		return os.NewSyscallError("pipe", err)
 	}
-	runtime, err := syscall.ForkExec(w.launch.Argv[0], w.launch.Argv, &syscall.ProcAttr{
+	program, err := syscall.ForkExec(w.launch.Argv[0], w.launch.Argv, &syscall.ProcAttr{
 		Env:   os.Environ(),
 		Files: []uintptr{stdin.Fd(), uintptr(out[1]), uintptr(errs[1])},
+		Sys:   &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}, // a container without a monitor must not come to life
 	})
 	stdin.Close()
 	unix.Close(out[1])
@@ -144,7 +147,7 @@ func (w *watch) run() error {
 		return &os.PathError{Op: "execute", Path: w.launch.Argv[0], Err: err}
 	}
 	var children reaper
-	if status := children.wait(runtime).status; status != 0 {
+	if status := children.wait(program).status; status != 0 {
 		return unstarted{status, tail(errs[0])}
 	}
 	init, err := readPID()
@@ -160,7 +163,7 @@ func (w *watch) run() error {
 func (w *watch) follow(init int, children reaper, stdout, stderr int) {
 	started := time.Now()
 	w.mu.Lock()
-	w.log, _ = framelog.Create(wire.FileLog, w.launch.LogSize)
+	w.log, _ = framelog.Create(w.launch.Log, w.launch.LogSize)
 	hello, _ := wire.Hello{V: wire.Version}.Append(nil) // without text there is no error
 	w.tell(wire.AppendFrame(nil, wire.KindHello, hello))
 	w.mu.Unlock()
@@ -180,11 +183,12 @@ func (w *watch) follow(init int, children reaper, stdout, stderr int) {
 	go w.pump(stderr, wire.KindStderr, copied)
 	end := children.wait(init)
 	finished := time.Now()
-	late := time.NewTimer(trailTime)
-	for range 2 {
+	late := time.After(trailTime)
+	for streams := 2; streams > 0; streams-- {
 		select {
 		case <-copied:
-		case <-late.C:
+		case <-late:
+			streams = 0
 		}
 	}
 	w.mu.Lock()

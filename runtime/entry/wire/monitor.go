@@ -13,12 +13,9 @@ const (
 	FileLaunch  = "launch"      // Launch
 	FileStdin   = "stdin"       // standard input; where there is none, it is empty
 	FileLock    = "lock"        // locked while the monitor lives; holds its process ID
-	FileLog     = "log"         // the output; see package framelog
 	FileExit    = "exit"        // Exit, once the container has ended
 	FileRuntime = "runtime.log" // the OCI runtime's own log, as JSON lines
 	FilePID     = "pid"         // the container's first process, as the runtime writes it
-	DirRoot     = "rootfs"      // where the root file system is mounted
-	DirWritable = "writable"    // where its memory-backed layer is mounted
 )
 
 // The descriptors that a monitor is started with.
@@ -30,21 +27,27 @@ const (
 // Launch says how a monitor brings its container to life.
 type Launch struct {
 	Argv    []string // the OCI runtime's; it leaves the container behind, and its process in FilePID
+	Root    string   // where the root file system is mounted, in the monitor's namespace
+	Scratch string   // where its memory-backed layer is mounted
 	Layers  []string // folders of the image's unpacked layers, lowest first
 	Room    int64    // bytes that may be written above them, by the runtime and its hooks
 	Hide    []string // mounts that the runtime must not see
 	Memory  string   // folder of the container's memory cgroup
-	LogSize int64    // bytes that FileLog may take
+	Log     string   // the file of the output; see package framelog
+	LogSize int64    // bytes that it may take
 }
 
 // Append appends the message to b.
 func (l Launch) Append(b []byte) ([]byte, error) {
 	f := fields{text: b}
 	f.list("argv", l.Argv)
+	f.word("root", l.Root)
+	f.word("scratch", l.Scratch)
 	f.list("layer", l.Layers)
 	f.number("room", l.Room)
 	f.list("hide", l.Hide)
 	f.word("memory", l.Memory)
+	f.word("log", l.Log)
 	f.number("log_size", l.LogSize)
 	return f.text, f.err
 }
@@ -56,6 +59,10 @@ func ParseLaunch(text []byte) (Launch, error) {
 		switch name {
 		case "argv":
 			l.Argv = append(l.Argv, value)
+		case "root":
+			l.Root = value
+		case "scratch":
+			l.Scratch = value
 		case "layer":
 			l.Layers = append(l.Layers, value)
 		case "room":
@@ -64,6 +71,8 @@ func ParseLaunch(text []byte) (Launch, error) {
 			l.Hide = append(l.Hide, value)
 		case "memory":
 			l.Memory = value
+		case "log":
+			l.Log = value
 		case "log_size":
 			l.LogSize, err = strconv.ParseInt(value, 10, 64)
 		}

@@ -1,0 +1,166 @@
+package oci
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"pgregory.net/rapid"
+
+	"github.com/spillway/spillway/functions"
+	"github.com/spillway/spillway/runtime"
+	"github.com/spillway/spillway/runtime/entry/wire"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+var (
+	testPlace = place{id: "c1", root: "/d/rootfs", program: "/d/entry", hosts: "/d/hosts", resolv: "/etc/resolv.conf", cgroup: "/spillway/x/c1", swapLimit: true}
+	testImage = runtime.Image{Entrypoint: []string{"/box"}, Command: []string{"echo"}, Env: []string{"PATH=/", "BOX=image", "NVIDIA_VISIBLE_DEVICES=all"}, WorkDir: "/srv"}
+)
+
+func TestSpec(t *testing.T) {
+	full := runtime.Spec{
+		Name: "spw-1", Image: "ffmpeg:1", Entrypoint: []string{"/bin/run"}, Command: []string{"-i", "a b"},
+		Env: []string{"TASK_ID=1", "BOX=spec", "CUDA_VISIBLE_DEVICES=0"}, User: "1000:1001",
+		Mounts:   []runtime.Mount{{Source: "/srv/in", Target: "/task/in", ReadOnly: true}, {Source: "/srv/out", Target: "/task/out"}},
+		Tmpfs:    []runtime.Tmpfs{{Target: "/task", Size: 100 * functions.MiB}, {Target: "/tmp"}},
+		MilliCPU: 1500, Memory: functions.GiB, Pids: 99, FileSize: 2 * functions.GiB,
+		Network: functions.NetworkEgress, Labels: map[string]string{runtime.LabelTask: "1"},
+	}
+	host := testPlace
+	host.hostNetwork = true
+	for name, c := range map[string]struct {
+		spec runtime.Spec
+		at   place
+	}{"least": {runtime.Spec{Image: "a"}, testPlace}, "full": {full, host}} {
+		spec, err := ociSpec(c.spec, testImage, c.at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := json.MarshalIndent(spec, "", "  ")
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, '\n')
+		file := filepath.Join("testdata", name+".json")
+		if *update {
+			if err := os.WriteFile(file, got, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(string(want), string(got)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", file, diff)
+		}
+	}
+}
+
+func TestCommand(t *testing.T) {
+	for _, c := range []struct {
+		entrypoint, command []string
+		img                 runtime.Image
+		want                string
+	}{
+		{nil, nil, testImage, "/box echo"},
+		{nil, []string{"exit", "1"}, testImage, "/box exit 1"},
+		{[]string{"/run"}, nil, testImage, "/run"}, // what the image appends is for its own
+		{[]string{"/run"}, []string{"a"}, testImage, "/run a"},
+		{[]string{}, []string{"a"}, testImage, "a"},
+		{nil, nil, runtime.Image{Command: []string{"sh"}}, "sh"},
+	} {
+		got, err := command(runtime.Spec{Entrypoint: c.entrypoint, Command: c.command}, c.img)
+		if err != nil || strings.Join(got, " ") != c.want {
+			t.Errorf("%q %q over %q %q: %q, %v, want %q", c.entrypoint, c.command, c.img.Entrypoint, c.img.Command, got, err, c.want)
+		}
+	}
+}
+
+func TestSpecIsRefused(t *testing.T) {
+	for name, c := range map[string]struct {
+		spec runtime.Spec
+		img  runtime.Image
+		say  string
+	}{
+		"no command":             {runtime.Spec{Image: "a"}, runtime.Image{}, "no command specified"},
+		"a user by name":         {runtime.Spec{User: "root"}, testImage, "root"},
+		"a user without gid":     {runtime.Spec{User: "1000"}, testImage, "1000"},
+		"a network there is not": {runtime.Spec{Network: functions.NetworkEgress}, testImage, "docker or containerd"},
+	} {
+		_, err := ociSpec(c.spec, c.img, testPlace)
+		var e *functions.Error
+		if !errors.Is(err, functions.ErrInvalid) || !errors.As(err, &e) || !strings.Contains(e.Message+e.Hint, c.say) {
+			t.Errorf("%s: %v, want invalid that says %q", name, err, c.say)
+		}
+	}
+	_, err := command(runtime.Spec{}, runtime.Image{})
+	if class := runtime.ClassifyLaunch(err.Error(), false, false); class != functions.BadEntry {
+		t.Errorf("no command is %s, want %s", class, functions.BadEntry)
+	}
+}
+
+// No spec whatever lifts a wall of the sandbox.
+func TestSpecIsAlwaysHardened(t *testing.T) {
+	seccomp, err := defaultSeccomp()
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := testPlace
+	at.seccomp = seccomp
+	rapid.Check(t, func(t *rapid.T) {
+		s := runtime.Spec{
+			Env:      rapid.SliceOf(rapid.StringMatching(`(NVIDIA_|CUDA_|A)[A-Z_]{0,16}=[a-z]{0,4}`)).Draw(t, "env"),
+			User:     rapid.SampledFrom([]string{"", "1:1"}).Draw(t, "user"),
+			Memory:   functions.Bytes(rapid.Int64Range(0, 1<<40).Draw(t, "memory")),
+			MilliCPU: rapid.Int64Range(0, 64000).Draw(t, "cpu"),
+			Pids:     rapid.Int64Range(0, 9999).Draw(t, "pids"),
+			Mounts:   []runtime.Mount{{Source: "/a", Target: rapid.SampledFrom([]string{"/task/in", wire.Program, "/etc/hosts"}).Draw(t, "target")}},
+		}
+		spec, err := ociSpec(s, testImage, at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, l := spec.Process, spec.Linux
+		has := func(k specs.LinuxNamespaceType) bool {
+			return slices.ContainsFunc(l.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == k && n.Path == "" })
+		}
+		switch {
+		case !has(specs.PIDNamespace), !has(specs.NetworkNamespace), !has(specs.IPCNamespace), !has(specs.UTSNamespace), !has(specs.MountNamespace), !has(specs.CgroupNamespace):
+			t.Fatalf("a namespace is missing: %+v", l.Namespaces)
+		case !spec.Root.Readonly, !p.NoNewPrivileges, l.Seccomp == nil, len(l.MaskedPaths) == 0, len(l.ReadonlyPaths) == 0:
+			t.Fatalf("a wall is missing: %+v", spec)
+		case !cmp.Equal(*p.Capabilities, specs.LinuxCapabilities{}):
+			t.Fatalf("capabilities: %+v", p.Capabilities)
+		case p.User.UID == 0, p.User.GID == 0, len(p.User.AdditionalGids) > 0:
+			t.Fatalf("user: %+v", p.User)
+		case *l.Resources.Memory.Limit <= 0, *l.Resources.Memory.Swap != *l.Resources.Memory.Limit, *l.Resources.Pids.Limit <= 0, *l.Resources.CPU.Quota < 1000:
+			t.Fatalf("a limit is missing: %+v", l.Resources)
+		case len(l.Resources.Devices) != 1, l.Resources.Devices[0].Allow, len(l.Devices) > 0:
+			t.Fatalf("devices: %+v", l.Resources.Devices)
+		case p.Args[0] != wire.Program, p.Args[1] != wire.RoleInit:
+			t.Fatalf("process 1 is %q", p.Args)
+		}
+		for _, kv := range p.Env {
+			if strings.HasPrefix(kv, "NVIDIA_") && kv != "NVIDIA_VISIBLE_DEVICES=void" {
+				t.Fatalf("a CPU container sees %q", p.Env)
+			}
+		}
+		targets := map[string]bool{}
+		for _, m := range spec.Mounts {
+			if targets[m.Destination] {
+				t.Fatalf("two mounts on %s", m.Destination)
+			}
+			targets[m.Destination] = true
+		}
+	})
+}
