@@ -23,21 +23,30 @@ const reapLimit = 30 * time.Second
 // only then; and each task costs a shim, some 10 MB of memory. From here on the
 // container's folder alone says how it ended. Of several exits the first counts.
 func (d *Driver) settle(id runtime.ID, exit runtime.Exit) (runtime.Exit, error) {
+	reap := d.claim(id) // before the note: who sees that waits for this
 	exit, err := d.folder(id).end(exit)
-	if err != nil {
-		return runtime.Exit{}, err
-	}
+	reap(err == nil)
+	return exit, err
+}
+
+// claim takes the deletion of a task upon the caller, who must call what it
+// returns. Somebody else's claim leaves nothing to do.
+func (d *Driver) claim(id runtime.ID) (reap func(noted bool)) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.reaping[id] == nil {
-		done := make(chan struct{})
-		d.reaping[id] = done
+	if d.reaping[id] != nil {
+		return func(bool) {}
+	}
+	done := make(chan struct{})
+	d.reaping[id] = done
+	return func(noted bool) {
 		d.work.Go(func() {
-			d.reap(id)
-			close(done)
+			defer close(done)
+			if noted {
+				d.reap(id)
+			}
 		})
 	}
-	return exit, nil
 }
 
 func (d *Driver) reap(id runtime.ID) {

@@ -64,7 +64,7 @@ func (d *Driver) exited(ctx context.Context, id runtime.ID) (runtime.Exit, error
 			return exit, nil
 		case ctx.Err() != nil:
 			return runtime.Exit{}, fmt.Errorf("wait for container: %w", context.Cause(ctx))
-		case errors.Is(err, functions.ErrNotFound), errors.Is(err, functions.ErrConflict):
+		case d.alive.Err() != nil, errors.Is(err, functions.ErrNotFound), errors.Is(err, functions.ErrConflict):
 			return runtime.Exit{}, err
 		}
 		d.log.Warn("containerd went away while a container ran", "container", id, "err", err)
@@ -77,6 +77,7 @@ func (d *Driver) exited(ctx context.Context, id runtime.ID) (runtime.Exit, error
 // exit waits for the container's exit, as long as containerd answers.
 func (d *Driver) exit(ctx context.Context, id runtime.ID) (runtime.Exit, error) {
 	if exit, ok := d.folder(id).ended(); ok {
+		d.claim(id)(true) // an agent that died meanwhile may have left the task
 		return exit, nil
 	}
 	now, err := d.engine.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: string(id)})
