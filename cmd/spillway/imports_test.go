@@ -46,7 +46,7 @@ var allowed = map[string][]string{
 
 	"runtime":                   {"functions"},
 	"runtime/runtimetest":       {"functions", "runtime", "github.com/google/go-cmp/cmp"},
-	"runtime/docker":            {"functions", "runtime", "github.com/docker/...", "github.com/containerd/errdefs", "github.com/opencontainers/..."},
+	"runtime/docker":            {"functions", "functions/flight", "runtime", "github.com/docker/...", "github.com/distribution/reference", "github.com/containerd/errdefs", "github.com/opencontainers/..."},
 	"runtime/docker/dockertest": {"functions", "runtime", "runtime/runtimetest"},
 	"runtime/gpu":               {"functions"},
 	"runtime/entry":             {"functions", "runtime", "runtime/entry/wire", "golang.org/x/sys/..."},
