@@ -40,6 +40,10 @@ func newNode(cfg Config, l *tasklog.Log, st *objects.Store, local node.Local, lo
 	if err != nil {
 		return nil, err
 	}
+	images, err := imageBudget(cfg)
+	if err != nil {
+		return nil, err
+	}
 	folders, err := openShares(cfg)
 	if err != nil {
 		return nil, err
@@ -50,7 +54,7 @@ func newNode(cfg Config, l *tasklog.Log, st *objects.Store, local node.Local, lo
 	}
 	return node.New(node.Config{
 		ID: functions.NodeID(cfg.Node.ID), DataDir: filepath.Join(cfg.Data, "node"), Version: version,
-		Driver: driver, Objects: st, Local: local, Shares: folders, Web: web, Link: nodeLink{l}, GPUs: gpus, Capacity: room, DiskFloor: floor, Cache: cache, Log: log,
+		Driver: driver, Objects: st, Local: local, Shares: folders, Web: web, Link: nodeLink{l}, GPUs: gpus, Capacity: room, DiskFloor: floor, Cache: cache, ImageBudget: images, Log: log,
 	})
 }
 

@@ -3,12 +3,9 @@ package node
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"path/filepath"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,9 +13,6 @@ import (
 	"github.com/spillway/spillway/functions"
 	"github.com/spillway/spillway/runtime"
 )
-
-// rested is how long an image was not used before it may go.
-const rested = time.Hour
 
 // imageUse is what the node remembers of an image that it has pulled.
 type imageUse struct {
@@ -41,9 +35,11 @@ type pulled struct {
 	removing map[string]chan struct{} // closed when the removal is over
 }
 
+func imagesFile(dataDir string) string { return filepath.Join(dataDir, "images.json") }
+
 func newPulled(cfg Config, busy func() map[string]bool) *pulled {
 	return &pulled{
-		driver: cfg.Driver, file: filepath.Join(cfg.DataDir, "images.json"), budget: cfg.ImageBudget,
+		driver: cfg.Driver, file: imagesFile(cfg.DataDir), budget: cfg.ImageBudget,
 		busy: busy, log: cfg.Log, now: cfg.Now,
 		images: map[string]imageUse{}, removing: map[string]chan struct{}{},
 	}
@@ -123,142 +119,6 @@ func (p *pulled) save() {
 	}
 }
 
-// collect removes images until those that the node has pulled fit their budget.
-func (p *pulled) collect(ctx context.Context) error {
-	p.mu.Lock()
-	known := maps.Clone(p.images)
-	p.mu.Unlock()
-	if len(known) == 0 {
-		return nil
-	}
-	present, err := p.driver.Images(ctx)
-	if err != nil {
-		return fmt.Errorf("list images: %w", err)
-	}
-	sizes := map[string]functions.Bytes{}
-	for _, img := range present {
-		sizes[img.ID] = img.Size
-	}
-	var all []ownImage
-	busy := p.busy()
-	for name, use := range known {
-		if size, ok := sizes[use.ID]; ok {
-			all = append(all, ownImage{name: name, imageUse: use, size: size, busy: busy[name]})
-		} else {
-			p.forget(name, use)
-		}
-	}
-	var errs error
-	for _, img := range surplus(all, p.budget, p.now()) {
-		errs = errors.Join(errs, p.remove(ctx, img))
-	}
-	return errs
-}
-
-// forget drops an image that is gone, unless it was pulled again meanwhile.
-func (p *pulled) forget(name string, use imageUse) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.images[name] == use {
-		delete(p.images, name)
-		p.save()
-	}
-}
-
-// remove removes one image, unless somebody uses it. Attempts that want it wait
-// until it is gone, and pull it again.
-func (p *pulled) remove(ctx context.Context, img ownImage) error {
-	p.mu.Lock()
-	if p.images[img.name] != img.imageUse || p.busy()[img.name] {
-		p.mu.Unlock()
-		return nil // used since
-	}
-	over := make(chan struct{})
-	p.removing[img.name] = over
-	p.mu.Unlock()
-	defer func() {
-		p.mu.Lock()
-		delete(p.removing, img.name)
-		p.mu.Unlock()
-		close(over)
-	}()
-	now, err := p.driver.Image(ctx, img.name)
-	if err == nil && now.ID == img.ID {
-		err = p.driver.RemoveImage(ctx, img.name)
-	}
-	switch {
-	case errors.Is(err, functions.ErrConflict): // a container has it
-		p.log.Debug("image not removed", "image", img.name, "err", err)
-		return nil
-	case err != nil && !errors.Is(err, functions.ErrNotFound):
-		return fmt.Errorf("remove image %s: %w", img.name, err)
-	case err == nil && now.ID == img.ID:
-		p.log.Info("image removed to make room", "image", img.name, "size", img.size, "used", img.Used)
-	}
-	p.forget(img.name, img.imageUse) // gone, or another one, which somebody else has brought
-	return nil
-}
-
-// ownImage is an image that the node has pulled and that is there.
-type ownImage struct {
-	name string
-	imageUse
-	size functions.Bytes
-	busy bool
-}
-
-// surplus is the images to remove so that what stays takes at most budget: the
-// least recently used first, but none that is busy or was used within the last
-// hour. Names of one image take its size together.
-func surplus(all []ownImage, budget functions.Bytes, now time.Time) (remove []ownImage) {
-	names := map[string]int{} // of each image
-	var total functions.Bytes
-	for _, img := range all {
-		if names[img.ID]++; names[img.ID] == 1 {
-			total += img.size
-		}
-	}
-	oldest := slices.SortedFunc(slices.Values(all), func(a, b ownImage) int {
-		return cmp.Or(a.Used.Compare(b.Used), cmp.Compare(a.name, b.name))
-	})
-	for _, img := range oldest {
-		if total <= budget {
-			return remove
-		}
-		if img.busy || now.Sub(img.Used) < rested {
-			continue
-		}
-		remove = append(remove, img)
-		if names[img.ID]--; names[img.ID] == 0 {
-			total -= img.size
-		}
-	}
-	return remove
-}
-
-// collectImages keeps the images within their budget.
-func (n *Node) collectImages(ctx context.Context) {
-	if n.cfg.ImageBudget == 0 {
-		return
-	}
-	for pause(ctx, n.time.Images) {
-		if err := n.images.collect(ctx); err != nil && ctx.Err() == nil {
-			n.cfg.Log.Warn("images not collected", "err", err)
-		}
-	}
-}
-
-// busyImages are the images of attempts that the node holds.
-func (n *Node) busyImages() map[string]bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	busy := map[string]bool{}
-	for _, a := range n.attempts {
-		busy[a.spec.Image] = true
-	}
-	return busy
-}
-
 // tellPull returns what reports the progress of an attempt's pull to those who
 // wait for the task.
 func (n *Node) tellPull(a *attempt) func(runtime.PullProgress) {
@@ -274,7 +134,28 @@ func (n *Node) tellPull(a *attempt) func(runtime.PullProgress) {
 		last = now
 		n.cfg.Link.Progress(functions.Progress{
 			Task: a.key.task, Attempt: a.key.attempt, Phase: functions.PhasePull, Stage: "pull", At: now,
-			Message: clip(fmt.Sprintf("pulling %s: %s of %s, %d of %d layers", a.spec.Image, p.Done, p.Total, p.Layers, p.Of), longestWord),
+			Message: clip(PullMessage(a.spec.Image, p), longestWord),
 		})
 	}
+}
+
+// PullMessage is the progress of a pull in words.
+func PullMessage(image string, p runtime.PullProgress) string {
+	return fmt.Sprintf("pulling %s: %s of %s, %d of %d layers", image, p.Done, p.Total, p.Layers, p.Of)
+}
+
+// ImageUses is when the node of a data folder last used each image that it has
+// pulled, by the image's ID.
+func ImageUses(dataDir string) (map[string]time.Time, error) {
+	images := map[string]imageUse{}
+	if _, err := readJSON(imagesFile(dataDir), &images); err != nil {
+		return nil, err
+	}
+	uses := map[string]time.Time{}
+	for _, use := range images {
+		if use.Used.After(uses[use.ID]) {
+			uses[use.ID] = use.Used
+		}
+	}
+	return uses, nil
 }

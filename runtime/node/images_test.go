@@ -248,12 +248,12 @@ func TestOnlyOwnImagesLeaveDocker(t *testing.T) {
 		}
 		return err == nil
 	}
-	if err := n.images.collect(t.Context()); err != nil || !there(own) {
+	if _, err := n.images.collect(t.Context()); err != nil || !there(own) {
 		t.Errorf("collect = %v; own image there: %v, within an hour of its use", err, there(own))
 	}
 	now = now.Add(2 * time.Hour)
-	if err := n.images.collect(t.Context()); err != nil {
-		t.Fatal(err)
+	if freed, err := n.images.collect(t.Context()); err != nil || freed == 0 {
+		t.Fatalf("collect = %s, %v", freed, err)
 	}
 	if there(own) || !there(used) || !there(foreign) || !there(pulledBefore) {
 		t.Errorf("own %v, used %v, foreign %v, pulled before %v", there(own), there(used), there(foreign), there(pulledBefore))
