@@ -62,7 +62,7 @@ func TestUpWithoutDocker(t *testing.T) {
 	for _, runtime := range []string{"oci", "auto"} {
 		t.Run(runtime, func(t *testing.T) {
 			data := filepath.Join(t.TempDir(), "data")
-			load := exec.Command(bin, "load", "--runtime", runtime, "--data", data, archive)
+			load := exec.Command(bin, "images", "load", "--runtime", runtime, "--data", data, archive)
 			load.Env = append(os.Environ(), engines...)
 			if out, err := load.CombinedOutput(); err != nil {
 				t.Fatalf("load: %v\n%s", err, out)

@@ -6,5 +6,8 @@
 // fixed, owners are root, and the order of files is their order by name.
 // WriteArchives writes images as the archive that `docker load` reads.
 //
+// Package store keeps images on a machine, for drivers that have no engine;
+// package credentials finds what registries ask for.
+//
 // BuildCatalog does all of this for the functions that Spillway ships.
 package images

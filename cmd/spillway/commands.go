@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/spillway/spillway/functions"
 )
@@ -19,22 +20,30 @@ func role(use, short, example string, getenv func(string) string, run func(cmd *
 	cmd := &cobra.Command{
 		Use: use, Short: short, Example: example, GroupID: groupRun, Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			environ := map[string]string{}
-			for _, kv := range os.Environ() {
-				k, _, _ := strings.Cut(kv, "=")
-				environ[k] = getenv(k)
-			}
-			if err := cfg.load(cmd.Flags(), environ); err != nil {
+			if err := cfg.read(cmd.Flags(), getenv); err != nil {
 				return err
-			}
-			if cfg.Node.DockerHost == "" {
-				cfg.Node.DockerHost = environ["DOCKER_HOST"]
 			}
 			return run(cmd, cfg)
 		},
 	}
 	cfg.bind(cmd.Flags())
 	return cmd
+}
+
+// read fills c as a command does, from all of its sources.
+func (c *Config) read(f *pflag.FlagSet, getenv func(string) string) error {
+	environ := map[string]string{}
+	for _, kv := range os.Environ() {
+		k, _, _ := strings.Cut(kv, "=")
+		environ[k] = getenv(k)
+	}
+	if err := c.load(f, environ); err != nil {
+		return err
+	}
+	if c.Node.DockerHost == "" {
+		c.Node.DockerHost = environ["DOCKER_HOST"]
+	}
+	return nil
 }
 
 func upCommand(getenv func(string) string) *cobra.Command {

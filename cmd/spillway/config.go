@@ -89,6 +89,9 @@ type NodeConfig struct {
 	MaxTasks    int     `yaml:"max_tasks" env:"MAX_TASKS"`                       // containers at once
 	DiskFloor   string  `yaml:"disk_floor" env:"DISK_FLOOR"`                     // with less free disk the node takes no task; empty = 1GiB
 	Cache       string  `yaml:"cache" env:"CACHE"`                               // most disk for inputs kept for later tasks; 0 = none; empty = 10GiB, at most a tenth of the disk
+
+	RegistryAuth string `yaml:"registry_auth" env:"REGISTRY_AUTH"` // file of credentials for image registries, as docker login writes it
+	ImageBudget  string `yaml:"image_budget" env:"IMAGE_BUDGET"`   // most disk for images that the node has pulled; 0 = it removes none; empty = 50GiB, at most a fifth of the disk
 }
 
 // Default returns the documented defaults.
@@ -150,6 +153,8 @@ func (c *Config) bind(f *pflag.FlagSet) {
 	f.IntVar(&c.Node.MaxTasks, "max-tasks", c.Node.MaxTasks, "containers at once")
 	f.StringVar(&c.Node.DiskFloor, "disk-floor", c.Node.DiskFloor, "with less free disk than this the node takes no task; empty = 1GiB")
 	f.StringVar(&c.Node.Cache, "cache", c.Node.Cache, "most disk for inputs kept for later tasks; 0 = none; empty = 10GiB, at most a tenth of the disk")
+	f.StringVar(&c.Node.RegistryAuth, "registry-auth", c.Node.RegistryAuth, "file of credentials for image registries, as docker login writes it; Docker's own are used as well")
+	f.StringVar(&c.Node.ImageBudget, "image-budget", c.Node.ImageBudget, "most disk for images that the node has pulled; 0 = it removes none; empty = 50GiB, at most a fifth of the disk")
 }
 
 // load fills c by precedence. set holds the flags that were given.
@@ -208,7 +213,7 @@ func (c *Config) Validate() error {
 	bad := func(field, format string, args ...any) error {
 		return functions.Invalid("bad_config", "%s: %s", field, fmt.Sprintf(format, args...)).WithField(field)
 	}
-	for _, p := range []*string{&c.Data, &c.ReadyFile} {
+	for _, p := range []*string{&c.Data, &c.ReadyFile, &c.Node.RegistryAuth} {
 		if *p == "" {
 			continue
 		}
@@ -251,7 +256,7 @@ func (c *Config) Validate() error {
 	if c.Retention.Grace <= 0 || c.Retention.Every <= 0 {
 		return bad("retention", "grace and every must be over 0")
 	}
-	for field, size := range map[string]string{"memory": c.Node.Memory, "disk-floor": c.Node.DiskFloor, "cache": c.Node.Cache, "url-max": c.Inputs.URLMax} {
+	for field, size := range map[string]string{"memory": c.Node.Memory, "disk-floor": c.Node.DiskFloor, "cache": c.Node.Cache, "image-budget": c.Node.ImageBudget, "url-max": c.Inputs.URLMax} {
 		if _, err := parseSize(size); err != nil {
 			return bad(field, "%v", err)
 		}
@@ -261,6 +266,9 @@ func (c *Config) Validate() error {
 	}
 	if _, err := openWeb(*c); err != nil {
 		return bad("url-allow", "%v", err)
+	}
+	if _, err := registryKeys(c.Node); err != nil {
+		return err
 	}
 	if c.Store.Endpoint != "" && (c.Store.AccessKey == "" || c.Store.SecretKey == "") {
 		return bad("store-access-key", "an external store needs SPILLWAY_STORE_ACCESS_KEY and SPILLWAY_STORE_SECRET_KEY")

@@ -109,6 +109,9 @@ func TestConfigurationIsRefused(t *testing.T) {
 		{[]string{"--assume-gpu", "-1"}, "out of range"},
 		{[]string{"--memory", "lots"}, "memory"},
 		{[]string{"--cache", "plenty"}, "cache"},
+		{[]string{"--image-budget", "plenty"}, "image-budget"},
+		{[]string{"--registry-auth", file + ".missing"}, "registry credentials"},
+		{[]string{"--registry-auth", file}, "registry credentials"},
 		{[]string{"--max-tasks", "0"}, "under 1"},
 		{[]string{"--ingest-max-depth", "0"}, "out of range 1 to 1000"},
 		{[]string{"--keep-logs", "-1h"}, "for ever"},
@@ -161,6 +164,43 @@ func TestCacheSize(t *testing.T) {
 		if got, err := cacheSize(cfg); err != nil || got != want {
 			t.Errorf("cache %q is %s, %v; want %s", set, got, err, want)
 		}
+	}
+}
+
+func TestImageBudget(t *testing.T) {
+	var disk unix.Statfs_t
+	dir := t.TempDir()
+	if err := unix.Statfs(dir, &disk); err != nil {
+		t.Fatal(err)
+	}
+	fifth := functions.Bytes(disk.Blocks) * functions.Bytes(disk.Bsize) / 5
+	for set, want := range map[string]functions.Bytes{"": min(50*functions.GiB, fifth), "0": 0, "3MiB": 3 * functions.MiB} {
+		cfg, err := parse(t, map[string]string{"SPILLWAY_NODE_IMAGE_BUDGET": set}, "--data", dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := imageBudget(cfg); err != nil || got != want {
+			t.Errorf("image budget %q is %s, %v; want %s", set, got, err, want)
+		}
+	}
+}
+
+// The file that the environment names is what a driver asks.
+func TestRegistryCredentialsAreConfigured(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "auth.json")
+	if err := os.WriteFile(file, []byte(`{"auths": {"reg.test": {"username": "u", "password": "p"}}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := parse(t, map[string]string{"SPILLWAY_NODE_REGISTRY_AUTH": file})
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, err := registryKeys(cfg.Node)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if user, secret, ok, err := keys.Lookup("reg.test"); user != "u" || secret != "p" || !ok || err != nil {
+		t.Errorf("credentials are %q %q %v %v", user, secret, ok, err)
 	}
 }
 

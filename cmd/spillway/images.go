@@ -2,29 +2,29 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"path/filepath"
 
-	"github.com/google/go-containerregistry/pkg/authn"
-	"github.com/spf13/cobra"
-
-	"github.com/spillway/spillway/functions"
 	"github.com/spillway/spillway/images/store"
 	"github.com/spillway/spillway/runtime"
 )
 
 // openImages opens the store of images of this machine's node, which several
-// processes may have open. The credentials are those that docker login or
-// podman login left.
+// processes may have open.
 func openImages(cfg Config, log *slog.Logger) (*store.Store, error) {
-	return store.Open(store.Config{Dir: filepath.Join(cfg.Data, "node", "images"), Auth: authn.DefaultKeychain, Log: log})
+	keys, err := registryKeys(cfg.Node)
+	if err != nil {
+		return nil, err
+	}
+	return store.Open(store.Config{Dir: filepath.Join(cfg.Data, "node", "images"), Auth: keys, Log: log})
 }
 
 // unpacked is the store as a driver without an engine uses it.
 type unpacked struct{ *store.Store }
+
+// Name is that of the driver.
+func (unpacked) Name() string { return runtimeOCI }
 
 // Pull implements oci.Images.
 func (u unpacked) Pull(ctx context.Context, image string, progress func(runtime.PullProgress)) error {
@@ -76,78 +76,30 @@ func reported(progress func(runtime.PullProgress)) func(store.Progress) {
 	return func(p store.Progress) { progress(runtime.PullProgress(p)) }
 }
 
-// loader is what keeps the images of this machine's containers, and takes them
-// from archives.
-type loader interface {
-	Load(ctx context.Context, archive io.Reader) error
+// keeper keeps the images of this machine's containers.
+type keeper interface {
+	Name() string
+	Pull(ctx context.Context, image string, progress func(runtime.PullProgress)) error
+	Images(ctx context.Context) ([]runtime.Image, error)
+	RemoveImage(ctx context.Context, image string) error
 }
 
-// openLoader finds what keeps the images of the runtime that is asked for. An
-// engine is asked; without one it is the store, which a running node has open
-// at the same time.
-func openLoader(ctx context.Context, cfg Config, log *slog.Logger) (loader, func(), error) {
-	for _, c := range serious(cfg, log) {
-		if c.name == runtimeOCI || (cfg.Node.Runtime != runtimeAuto && c.name != cfg.Node.Runtime) {
+// openKeeper finds what keeps the images of the runtime that is asked for: an
+// engine, or without one the store, which a running node has open meanwhile.
+func openKeeper(ctx context.Context, cfg Config, log *slog.Logger) (keeper, func(), error) {
+	for _, c := range candidates(cfg, log) {
+		switch {
+		case c.name == runtimeOCI:
 			continue
+		case c.name == cfg.Node.Runtime:
+			d, release, err := c.open(ctx)
+			return d, release, err
+		case cfg.Node.Runtime == runtimeAuto && c.name != runtimeSimulated:
+			if d, release, _, err := c.test(ctx); err == nil {
+				return d, release, nil
+			}
 		}
-		d, release, _, err := c.test(ctx)
-		if err != nil && cfg.Node.Runtime == runtimeAuto {
-			continue
-		}
-		if err != nil {
-			return nil, nil, err
-		}
-		if l, ok := d.(loader); ok {
-			return l, release, nil
-		}
-		release()
-		return nil, nil, functions.Invalid("no_load", "the %s runtime takes no archives from here", c.name).
-			WithHint("load the archive with the engine's own tools, such as ctr -n spillway images import")
-	}
-	if cfg.Node.Runtime == runtimeSimulated {
-		return nil, nil, functions.Invalid("no_load", "simulated containers have no images")
 	}
 	images, err := openImages(cfg, log)
 	return unpacked{images}, func() {}, err
-}
-
-// loadCommand makes images present where this machine's node finds them.
-func loadCommand(getenv func(string) string) *cobra.Command {
-	load := role("load FILE...", "Load images from archives for this machine's node",
-		"  spillway load echo.tar\n  docker save example/echo | ssh node spillway load --data /var/lib/spillway -", getenv,
-		func(cmd *cobra.Command, cfg Config) error {
-			log, err := newLogger(cmd.ErrOrStderr(), cfg.LogLevel)
-			if err != nil {
-				return err
-			}
-			l, release, err := openLoader(cmd.Context(), cfg, log)
-			if err != nil {
-				return err
-			}
-			defer release()
-			for _, name := range cmd.Flags().Args() {
-				if err := loadFile(cmd.Context(), l, name, cmd.InOrStdin()); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-	load.Args = cobra.MinimumNArgs(1)
-	return load
-}
-
-// loadFile loads one archive; - is in.
-func loadFile(ctx context.Context, l loader, name string, in io.Reader) error {
-	if name != "-" {
-		f, err := os.Open(name)
-		if err != nil {
-			return functions.Invalid("no_archive", "%v", err).WithHint("name a file that docker save wrote, or - for standard input")
-		}
-		defer f.Close()
-		in = f
-	}
-	if err := l.Load(ctx, in); err != nil {
-		return fmt.Errorf("load %s: %w", name, err)
-	}
-	return nil
 }

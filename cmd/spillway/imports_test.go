@@ -46,7 +46,7 @@ var allowed = map[string][]string{
 
 	"runtime":                   {"functions"},
 	"runtime/runtimetest":       {"functions", "runtime", "github.com/google/go-cmp/cmp"},
-	"runtime/docker":            {"functions", "runtime", "github.com/docker/...", "github.com/containerd/errdefs", "github.com/opencontainers/..."},
+	"runtime/docker":            {"functions", "functions/flight", "runtime", "github.com/docker/...", "github.com/distribution/reference", "github.com/containerd/errdefs", "github.com/opencontainers/..."},
 	"runtime/docker/dockertest": {"functions", "runtime", "runtime/runtimetest"},
 	"runtime/cdi":               {"github.com/opencontainers/runtime-spec/...", "tags.cncf.io/..."},
 	"runtime/oci":               {"functions", "runtime", "runtime/cdi", "runtime/entry/wire", "runtime/entry/framelog", "github.com/opencontainers/runtime-spec/...", "github.com/moby/profiles/seccomp", "golang.org/x/sys/..."},

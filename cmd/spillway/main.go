@@ -62,8 +62,8 @@ func command(getenv func(string) string, in io.Reader, out, errOut io.Writer) *c
 	root.SetErr(errOut)
 	root.AddGroup(&cobra.Group{ID: groupRun, Title: "Run:"})
 	root.AddGroup(cli.Groups()...)
-	root.AddCommand(upCommand(getenv), serverCommand(getenv), nodeCommand(getenv), loadCommand(getenv))
-	root.AddCommand(cli.Commands(cli.App{In: in, Out: out, Err: errOut, Getenv: getenv, Checks: hostChecks(getenv)})...)
+	root.AddCommand(upCommand(getenv), serverCommand(getenv), nodeCommand(getenv))
+	root.AddCommand(cli.Commands(cli.App{In: in, Out: out, Err: errOut, Getenv: getenv, Checks: hostChecks(getenv), Images: localImages(getenv)})...)
 	return root
 }
 

@@ -57,7 +57,11 @@ func candidates(cfg Config, log *slog.Logger) []candidate {
 }
 
 func openDocker(cfg Config, log *slog.Logger) (runtime.Driver, func(), error) {
-	c := docker.Config{Host: cfg.Node.DockerHost, Log: log}
+	keys, err := registryKeys(cfg.Node)
+	if err != nil {
+		return nil, nil, err
+	}
+	c := docker.Config{Host: cfg.Node.DockerHost, Auth: keys.Lookup, Log: log}
 	if cfg.Node.HostNetwork {
 		c.EgressNetwork = "host"
 	}
@@ -133,14 +137,20 @@ const usualCache = 10 * functions.GiB
 
 // cacheSize is the disk that the node may take to keep inputs in.
 func cacheSize(cfg Config) (functions.Bytes, error) {
-	if cfg.Node.Cache != "" {
-		return functions.ParseBytes(cfg.Node.Cache)
+	return diskShare(cfg.Node.Cache, cfg.Data, usualCache, 10)
+}
+
+// diskShare reads a size that is set, or else takes the usual one, but no more
+// than one of so many parts of the disk.
+func diskShare(set, dir string, usual functions.Bytes, parts int) (functions.Bytes, error) {
+	if set != "" {
+		return functions.ParseBytes(set)
 	}
 	var disk unix.Statfs_t
-	if err := unix.Statfs(cfg.Data, &disk); err != nil {
+	if err := unix.Statfs(dir, &disk); err != nil {
 		return 0, fmt.Errorf("read the size of the disk: %w", err)
 	}
-	return min(usualCache, functions.Bytes(disk.Blocks)*functions.Bytes(disk.Bsize)/10), nil
+	return min(usual, functions.Bytes(disk.Blocks)*functions.Bytes(disk.Bsize)/functions.Bytes(parts)), nil
 }
 
 // hostChecks are what doctor looks at on this machine.

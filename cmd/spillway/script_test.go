@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"net"
 	"net/http"
 	"os"
@@ -41,8 +42,19 @@ func TestScripts(t *testing.T) {
 				ts.Check(err)
 				ts.Setenv(args[0], addr)
 			},
-			"signals": signals,
-			"killed":  killed,
+			"registry": scripts{t}.registry,
+			"signals":  signals,
+			"killed":   killed,
+		},
+		Condition: func(name string) (bool, error) {
+			if name != "docker" {
+				return false, fmt.Errorf("no condition %q", name)
+			}
+			out, err := exec.Command("docker", "info").CombinedOutput()
+			if err != nil && os.Getenv("SPILLWAY_REQUIRE_DOCKER") != "" {
+				return false, fmt.Errorf("no Docker engine, and SPILLWAY_REQUIRE_DOCKER is set: %s", out)
+			}
+			return err == nil, nil
 		},
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,

@@ -49,6 +49,10 @@ func assemble(cfg Config, chosen choice, l *tasklog.Log, st *objects.Store, loca
 	if err != nil {
 		return nil, err
 	}
+	images, err := imageBudget(cfg)
+	if err != nil {
+		return nil, err
+	}
 	folders, err := openShares(cfg)
 	if err != nil {
 		return nil, err
@@ -59,7 +63,7 @@ func assemble(cfg Config, chosen choice, l *tasklog.Log, st *objects.Store, loca
 	}
 	return node.New(node.Config{
 		ID: functions.NodeID(cfg.Node.ID), DataDir: filepath.Join(cfg.Data, "node"), Version: version,
-		Driver: chosen.driver, Labels: map[string]string{functions.LabelRuntimeWhy: chosen.reason}, Objects: st, Local: local, Shares: folders, Web: web, Link: nodeLink{l}, GPUs: gpus, Capacity: room, DiskFloor: floor, Cache: cache, Log: log,
+		Driver: chosen.driver, Labels: map[string]string{functions.LabelRuntimeWhy: chosen.reason}, Objects: st, Local: local, Shares: folders, Web: web, Link: nodeLink{l}, GPUs: gpus, Capacity: room, DiskFloor: floor, Cache: cache, ImageBudget: images, Log: log,
 	})
 }
 

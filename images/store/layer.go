@@ -82,11 +82,11 @@ func (s *Store) unpackLayer(ctx context.Context, l *fetching, report func(functi
 	if got := hex.EncodeToString(digest.Sum(nil)); got != l.diffID.Hex {
 		return functions.Invalid("bad_layer", "a layer of the image is not what its configuration says: sha256:%s instead of %s", got, l.diffID)
 	}
-	return s.admit(t, l.diffID.Hex, account.spent)
+	return s.admit(t, l.diffID.Hex, account)
 }
 
 // admit moves an unpacked layer into the store.
-func (s *Store) admit(t *temp, diffID string, size functions.Bytes) error {
+func (s *Store) admit(t *temp, diffID string, account *account) error {
 	whole := filepath.Join(t.dir, "layer")
 	if err := os.Mkdir(whole, 0o700); err != nil {
 		return err
@@ -94,13 +94,15 @@ func (s *Store) admit(t *temp, diffID string, size functions.Bytes) error {
 	if err := os.Rename(filepath.Join(t.dir, "fs"), filepath.Join(whole, "fs")); err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(whole, "size"), fmt.Append(nil, int64(size)), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(whole, "size"), fmt.Append(nil, int64(account.spent)), 0o600); err != nil {
 		return err
 	}
 	// A power cut must not leave the name of a layer and not its files.
 	if err := unix.Syncfs(int(t.hold.Fd())); err != nil {
 		return fmt.Errorf("write a layer to the disk: %w", err)
 	}
+	s.mu.Lock() // from one moment to the next, the layer counts by itself
+	defer s.mu.Unlock()
 	unlock, err := s.lock(exclusive)
 	if err != nil {
 		return err
@@ -109,7 +111,11 @@ func (s *Store) admit(t *temp, diffID string, size functions.Bytes) error {
 	if present, err := s.hasLayer(diffID); present || err != nil { // another process was faster
 		return err
 	}
-	return os.Rename(whole, s.path("layers", diffID))
+	if err := os.Rename(whole, s.path("layers", diffID)); err != nil {
+		return err
+	}
+	account.settle()
+	return nil
 }
 
 // untilDone reads until ctx ends.
@@ -138,59 +144,72 @@ type account struct {
 // does not hold.
 func (a *account) spend(n functions.Bytes) error {
 	if a.spent+n > a.booked {
-		more := max(n, advance)
-		err := a.store.book(more)
-		if err != nil && n < more { // the last bit of the budget
-			more = n
-			err = a.store.book(more)
+		err := a.book(max(n, advance), false)
+		if err != nil { // near the limit
+			err = a.book(max(n, advance/64), false)
+		}
+		if err != nil { // images that are not in use make room
+			err = a.book(n, true)
 		}
 		if err != nil {
 			return err
 		}
-		a.booked += more
 	}
 	a.spent += n
 	return nil
 }
 
-// close gives back what was booked: the layer counts by itself now, or is gone.
+// close gives back what was booked.
 func (a *account) close() {
 	a.store.mu.Lock()
 	defer a.store.mu.Unlock()
-	a.store.pending -= a.booked
+	a.settle()
 }
 
-// book takes n of the budget. Images that are not in use make room.
-func (s *Store) book(n functions.Bytes) error {
+// settle is close for one who holds the store's mu.
+func (a *account) settle() {
+	a.store.pending -= a.booked
+	a.booked = 0
+}
+
+// book takes n of the budget. With evict, images that are not in use make room.
+func (a *account) book(n functions.Bytes, evict bool) error {
+	s := a.store
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.cfg.Budget == 0 {
-		s.pending += n
-		return nil
-	}
 	need := s.pending + n
-	fits := func() (bool, error) {
-		sizes, err := s.layerSizes()
-		total := need
-		for _, size := range sizes {
-			total += size
-		}
-		return total <= s.cfg.Budget, err
-	}
-	ok, err := fits()
-	if err == nil && !ok {
+	fits, err := s.fits(need)
+	if err == nil && !fits && evict {
 		if _, err = s.collect(need, false); err == nil {
-			ok, err = fits()
+			fits, err = s.fits(need)
 		}
 	}
 	switch {
 	case err != nil:
 		return err
-	case !ok:
+	case !fits:
 		return s.tooLarge()
 	}
 	s.pending = need
+	a.booked += n
 	return nil
+}
+
+// fits reports whether the budget holds need beside the layers that are there.
+func (s *Store) fits(need functions.Bytes) (bool, error) {
+	if s.cfg.Budget == 0 {
+		return true, nil
+	}
+	unlock, err := s.lock(shared)
+	if err != nil {
+		return false, err
+	}
+	defer unlock()
+	sizes, err := s.layerSizes()
+	for _, size := range sizes {
+		need += size
+	}
+	return need <= s.cfg.Budget, err
 }
 
 func (s *Store) tooLarge() error {

@@ -15,10 +15,12 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/compression"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
@@ -173,6 +175,97 @@ func TestPullByTagAndDigest(t *testing.T) {
 		t.Errorf("images: %+v %v", all, err)
 	}
 	nothingHalf(t, s)
+}
+
+func TestLayersMayBeCompressedInAnyWay(t *testing.T) {
+	r := registrytest.New(t, registrytest.Config{})
+	s := open(t, r, nil)
+	for _, how := range []compression.Compression{compression.None, compression.GZip, compression.ZStd} {
+		layer, err := tarball.LayerFromOpener(opener(noise(t, string(how), 100_000)), tarball.WithCompression(how))
+		if err != nil {
+			t.Fatal(err)
+		}
+		img, err := mutate.AppendLayers(imageOf(t, v1.Config{}), layer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := r.Push(t, "c:"+string(how), img)
+		mustPull(t, s, name)
+		dirs, release, err := s.Layers(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		release()
+		if _, err := os.Stat(filepath.Join(dirs[0], string(how))); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// While others pull, remove and collect, whoever leases an image keeps all of it.
+func TestLeasesHoldInTheCrowd(t *testing.T) {
+	r := registrytest.New(t, registrytest.Config{})
+	dir := filepath.Join(t.TempDir(), "images")
+	var stores []*Store // as if of two processes
+	for range 2 {
+		stores = append(stores, open(t, r, func(c *Config) { c.Dir, c.Budget = dir, 300*functions.KiB }))
+	}
+	base := noise(t, "base", 50_000)
+	var names []string
+	for _, n := range []string{"a", "b", "c", "d"} {
+		names = append(names, r.Push(t, n+":1", imageOf(t, v1.Config{}, base, noise(t, n, 80_000))))
+	}
+	var all sync.WaitGroup
+	var leases atomic.Int32
+	for i := range 6 {
+		all.Go(func() {
+			random := rand.New(rand.NewPCG(uint64(i), 0))
+			s := stores[i%2]
+			for range 12 {
+				name := names[random.IntN(len(names))]
+				if i == 0 {
+					if _, err := s.GC(t.Context()); err != nil {
+						t.Error(err)
+					}
+				}
+				if err := s.Pull(t.Context(), name, nil); err != nil && !errors.Is(err, functions.ErrTooLarge) {
+					t.Error(err)
+				}
+				dirs, release, err := s.Layers(t.Context(), name)
+				if errors.Is(err, functions.ErrNotFound) {
+					continue // removed again already
+				}
+				if err != nil {
+					t.Error(err)
+					continue
+				}
+				leases.Add(1)
+				time.Sleep(time.Duration(random.IntN(20)) * time.Millisecond)
+				if len(dirs) != 2 {
+					t.Errorf("%s has layers %q", name, dirs)
+				}
+				for _, d := range dirs {
+					if found, err := os.ReadDir(d); err != nil || len(found) != 1 {
+						t.Errorf("leased layer: %v %v", found, err)
+					}
+				}
+				release()
+				if err := s.RemoveImage(t.Context(), name); err != nil && !errors.Is(err, functions.ErrConflict) {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if leases.Load() == 0 {
+		t.Error("nothing was ever leased")
+	}
+	nothingHalf(t, stores[0])
+	for i, s := range stores {
+		if s.pending != 0 {
+			t.Errorf("store %d has %s booked", i, s.pending)
+		}
+	}
 }
 
 func TestPullTakesThisMachinesPlatform(t *testing.T) {

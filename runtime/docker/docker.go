@@ -17,6 +17,7 @@ import (
 	"github.com/docker/docker/client"
 
 	"github.com/spillway/spillway/functions"
+	"github.com/spillway/spillway/functions/flight"
 	"github.com/spillway/spillway/runtime"
 )
 
@@ -32,13 +33,20 @@ type Config struct {
 	EgressNetwork string
 
 	CACert, Cert, Key string // files, for an engine behind TLS; empty = none
+
+	// Auth gives the credentials for a registry, such as docker.io or host:5000.
+	// With the username "<token>" the secret is an identity token. ok is false when
+	// there are none, and nil means never.
+	Auth func(registry string) (username, secret string, ok bool, err error)
 }
 
 // Driver runs containers on one engine. Close it when it is no longer used.
 type Driver struct {
 	engine *client.Client
 	egress string
+	auth   func(registry string) (username, secret string, ok bool, err error)
 	log    *slog.Logger
+	pulls  flight.Group[runtime.PullProgress]
 
 	mu      sync.Mutex // guards outputs
 	outputs map[runtime.ID][]*output
@@ -61,7 +69,7 @@ func New(c Config) (*Driver, error) {
 		log = slog.New(slog.DiscardHandler)
 	}
 	return &Driver{
-		engine: engine, egress: c.EgressNetwork,
+		engine: engine, egress: c.EgressNetwork, auth: c.Auth,
 		log: log.With("component", "docker"), outputs: map[runtime.ID][]*output{},
 	}, nil
 }

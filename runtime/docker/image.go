@@ -14,39 +14,11 @@ import (
 	"github.com/spillway/spillway/runtime"
 )
 
-// Pull implements runtime.Driver.
-func (d *Driver) Pull(ctx context.Context, name string, progress func(runtime.PullProgress)) error {
-	_, err := d.engine.ImageInspect(ctx, name)
-	switch {
-	case err == nil:
-		return nil
-	case !errdefs.IsNotFound(err):
-		return translateError("look for image "+name, err)
-	}
-	answer, err := d.engine.ImagePull(ctx, name, image.PullOptions{})
-	if err == nil {
-		err = messages(answer)
-		answer.Close()
-	}
-	switch {
-	case err == nil:
-		return nil
-	case ctx.Err() != nil, client.IsErrConnectionFailed(err):
-		return translateError("pull image "+name, err)
-	case errdefs.IsInvalidArgument(err):
-		return functions.Invalid("bad_image", "%q is not the name of an image", name).WithCause(err)
-	case errdefs.IsNotFound(err):
-		return imageMissing(name, err)
-	}
-	return functions.Unavailable("image_pull", "image %s is not on the node and cannot be pulled", name).
-		WithHint("check that the node reaches the registry, or load the image there").WithCause(err)
-}
-
 // Load makes the images of an archive present, as docker save writes it.
 func (d *Driver) Load(ctx context.Context, archive io.Reader) error {
 	answer, err := d.engine.ImageLoad(ctx, archive, client.ImageLoadWithQuiet(true))
 	if err == nil {
-		err = messages(answer.Body)
+		err = messages(answer.Body, nil)
 		answer.Body.Close()
 	}
 	return translateError("load image", err)
@@ -95,19 +67,32 @@ func (d *Driver) RemoveImage(ctx context.Context, name string) error {
 }
 
 // messages reads the engine's answer to its end and returns the error that it
-// reports, if any: a failure after the first byte has no other place.
-func messages(answer io.Reader) error {
+// reports, if any: a failure after the first byte has no other place. each hears
+// of every message; nil means nobody does.
+func messages(answer io.Reader, each func(message)) error {
 	for lines := json.NewDecoder(answer); ; {
-		var line struct {
-			Error string `json:"error"`
-		}
-		if err := lines.Decode(&line); errors.Is(err, io.EOF) {
+		var m message
+		if err := lines.Decode(&m); errors.Is(err, io.EOF) {
 			return nil
 		} else if err != nil {
 			return err
 		}
-		if line.Error != "" {
-			return errors.New(line.Error)
+		if m.Error != "" {
+			return errors.New(m.Error)
+		}
+		if each != nil {
+			each(m)
 		}
 	}
+}
+
+// message is one line of an answer: where a layer stands.
+type message struct {
+	ID       string `json:"id"`
+	Status   string `json:"status"`
+	Progress struct {
+		Current int64 `json:"current"`
+		Total   int64 `json:"total"`
+	} `json:"progressDetail"`
+	Error string `json:"error"`
 }

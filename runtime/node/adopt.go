@@ -23,6 +23,7 @@ func (n *Node) load() ([]*attempt, error) {
 	if err := n.cache.open(boot.Kernel); err != nil {
 		return nil, err
 	}
+	n.images.open()
 	dirs, err := filepath.Glob(filepath.Join(n.cfg.DataDir, "tasks", "*"))
 	if err != nil {
 		return nil, fmt.Errorf("list task folders: %w", err)

@@ -19,7 +19,8 @@ const pullTries = 3
 func (n *Node) pull(ctx context.Context, a *attempt) *functions.Failure {
 	ctx, cancel := context.WithTimeoutCause(ctx, n.time.Pull, functions.ErrTimeout)
 	defer cancel()
-	err := n.cfg.Driver.Pull(ctx, a.spec.Image, nil)
+	tell := n.tellPull(a)
+	err := n.images.pull(ctx, a.spec.Image, tell)
 	// A registry that cannot be reached may be back in a moment. When it is not,
 	// the task ends and names the image, instead of waiting for ever; a retry
 	// finds the registry again.
@@ -27,7 +28,7 @@ func (n *Node) pull(ctx context.Context, a *attempt) *functions.Failure {
 		if !errors.Is(err, functions.ErrUnavailable) || !pause(ctx, n.time.Heartbeat<<again) {
 			break
 		}
-		err = n.cfg.Driver.Pull(ctx, a.spec.Image, nil)
+		err = n.images.pull(ctx, a.spec.Image, tell)
 	}
 	switch {
 	case err == nil:

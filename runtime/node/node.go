@@ -59,9 +59,14 @@ type Config struct {
 	Drain     bool
 	DiskFloor functions.Bytes // less free disk than this: no new tasks; 0 means 1 GiB
 	Cache     functions.Bytes // most that is kept of inputs for later tasks; 0 = nothing
-	Timings   Timings
-	Log       *slog.Logger     // nil discards
-	Now       func() time.Time // nil means time.Now
+
+	// ImageBudget is the most disk for images that the node has pulled; over it, it
+	// removes those that were not used lately. 0 = it never removes one.
+	ImageBudget functions.Bytes
+
+	Timings Timings
+	Log     *slog.Logger     // nil discards
+	Now     func() time.Time // nil means time.Now
 }
 
 // Timings are the node's limits and periods. Zero means the default beside each.
@@ -78,6 +83,7 @@ type Timings struct {
 	Engine   time.Duration // 2 min for an engine that does not answer, while a container runs
 	Disk     time.Duration // 250 ms between looks at what a container has written
 	Progress time.Duration // 500 ms between progress reports
+	Images   time.Duration // 5 min between looks at what images take
 }
 
 func (t Timings) withDefaults() Timings {
@@ -92,6 +98,7 @@ func (t Timings) withDefaults() Timings {
 		Engine:    cmp.Or(t.Engine, 2*time.Minute),
 		Disk:      cmp.Or(t.Disk, 250*time.Millisecond),
 		Progress:  cmp.Or(t.Progress, 500*time.Millisecond),
+		Images:    cmp.Or(t.Images, 5*time.Minute),
 	}
 }
 
@@ -105,6 +112,7 @@ type Node struct {
 	nudge   chan struct{} // asks for a heartbeat now
 	group   sync.WaitGroup
 	cache   *cache
+	images  *pulled
 
 	discarding atomic.Int32 // attempts whose remains are being removed
 
@@ -150,6 +158,7 @@ func New(cfg Config) (*Node, error) {
 		engine: engineState{reason: "the container engine was not asked yet"},
 	}
 	n.cache = newCache(filepath.Join(cfg.DataDir, "cache"), cfg.Cache, cfg.Log, cfg.Now, &n.group, n.room)
+	n.images = newPulled(cfg, n.busyImages)
 	return n, nil
 }
 
@@ -170,7 +179,7 @@ func (n *Node) Run(ctx context.Context) error {
 
 	work, leave := context.WithCancelCause(context.WithoutCancel(ctx))
 	var loops sync.WaitGroup
-	for _, loop := range []func(context.Context){n.beat, n.fence, n.probe, n.sweep, n.watchShares} {
+	for _, loop := range []func(context.Context){n.beat, n.fence, n.probe, n.sweep, n.watchShares, n.collectImages} {
 		loops.Go(func() { loop(work) })
 	}
 	for _, a := range held {

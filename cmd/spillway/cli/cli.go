@@ -14,7 +14,8 @@ type App struct {
 	Out    io.Writer
 	Err    io.Writer
 	Getenv func(string) string
-	Checks []Check // what doctor checks on this machine
+	Checks []Check     // what doctor checks on this machine
+	Images LocalImages // zero = there is no images command
 }
 
 // flags are shared by every client command.
@@ -48,6 +49,9 @@ func Commands(app App) []*cobra.Command {
 		deployCommand(app, f), functionsCommand(app, f), invokeCommand(app, f), uploadCommand(app, f),
 		tasksCommand(app, f), taskCommand(app, f), logsCommand(app, f), cancelCommand(app, f), retryCommand(app, f),
 		nodesCommand(app, f), ingestCommand(app, f), backfillCommand(app, f), doctorCommand(app, f),
+	}
+	if app.Images.Open != nil {
+		cmds = append(cmds, imagesCommand(app, f))
 	}
 	for _, c := range cmds {
 		f.bind(c)

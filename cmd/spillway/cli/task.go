@@ -84,6 +84,8 @@ func waitTask(ctx context.Context, app App, f *flags, c *client, id string, unti
 		now := t.Status
 		if t.Waiting != nil {
 			now += ": " + t.Waiting.Reason
+		} else if p := t.pulling(); p != "" {
+			now += ": " + p
 		}
 		if now != said && !quiet(f.output) {
 			fmt.Fprintf(app.Err, "task %s is %s\n", t.ID, now)

@@ -19,6 +19,7 @@ type taskView struct {
 	FallbackReason  string              `json:"fallback_reason"`
 	Route           functions.Route     `json:"route"`
 	Waiting         *functions.Waiting  `json:"waiting"`
+	Progress        *functions.Progress `json:"progress"`
 	Attempts        []functions.Attempt `json:"attempts"`
 	Failure         *functions.Failure  `json:"failure"`
 	Outputs         []outputView        `json:"outputs"`
@@ -50,11 +51,21 @@ func (t taskView) failed() error {
 	return e
 }
 
+// pulling says how far the image is on its way to the node, while it is.
+func (t taskView) pulling() string {
+	if t.ended() || t.Progress == nil || t.Progress.Phase != functions.PhasePull {
+		return ""
+	}
+	return t.Progress.Message
+}
+
 // why is the one sentence that matters for the task now.
 func (t taskView) why() string {
 	switch {
 	case t.Waiting != nil:
 		return t.Waiting.Reason
+	case t.pulling() != "":
+		return t.pulling()
 	case t.Failure != nil:
 		return string(t.Failure.Class) + ": " + t.Failure.Message
 	case t.FallbackReason != "":
