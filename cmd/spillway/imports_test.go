@@ -48,10 +48,11 @@ var allowed = map[string][]string{
 	"runtime/docker":            {"functions", "runtime", "github.com/docker/...", "github.com/containerd/errdefs", "github.com/opencontainers/..."},
 	"runtime/docker/dockertest": {"functions", "runtime", "runtime/runtimetest"},
 	"runtime/gpu":               {"functions"},
+	"runtime/pool":              {"functions"},
 	"runtime/entry":             {"functions", "runtime", "runtime/entry/wire", "golang.org/x/sys/..."},
 	"runtime/entry/wire":        {},
 	"runtime/entry/program":     {"runtime/entry/wire", "golang.org/x/sys/..."},
-	"runtime/node":              {"functions", "runtime", "runtime/gpu", "golang.org/x/sync/...", "golang.org/x/sys/..."},
+	"runtime/node":              {"functions", "runtime", "runtime/entry", "runtime/entry/wire", "runtime/gpu", "runtime/pool", "golang.org/x/sync/...", "golang.org/x/sys/..."},
 
 	"images":            {"functions", "images/debian", "github.com/google/go-containerregistry/...", "golang.org/x/sync/..."},
 	"images/debian":     {"functions", "golang.org/x/sync/..."},
