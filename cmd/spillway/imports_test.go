@@ -44,7 +44,7 @@ var allowed = map[string][]string{
 	"scheduler": {"functions", "golang.org/x/sync/..."},
 
 	"runtime":                   {"functions"},
-	"runtime/runtimetest":       {"functions", "runtime", "github.com/google/go-cmp/cmp"},
+	"runtime/runtimetest":       {"functions", "runtime", "runtime/entry/wire", "github.com/google/go-cmp/cmp"},
 	"runtime/docker":            {"functions", "runtime", "github.com/docker/...", "github.com/containerd/errdefs", "github.com/opencontainers/..."},
 	"runtime/docker/dockertest": {"functions", "runtime", "runtime/runtimetest"},
 	"runtime/gpu":               {"functions"},
