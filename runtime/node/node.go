@@ -112,6 +112,7 @@ type Node struct {
 	group   sync.WaitGroup
 	cache   *cache
 	warm    *warmth
+	blanks  *blanks
 
 	discarding atomic.Int32 // attempts whose remains are being removed
 
@@ -158,7 +159,7 @@ func New(cfg Config) (*Node, error) {
 		engine: engineState{reason: "the container engine was not asked yet"},
 	}
 	n.cache = newCache(filepath.Join(cfg.DataDir, "cache"), cfg.Cache, cfg.Log, cfg.Now, &n.group, n.room)
-	n.warm = n.newWarmth()
+	n.warm, n.blanks = n.newWarmth(), newBlanks(cfg.DataDir)
 	return n, nil
 }
 
@@ -179,7 +180,7 @@ func (n *Node) Run(ctx context.Context) error {
 
 	work, leave := context.WithCancelCause(context.WithoutCancel(ctx))
 	var loops sync.WaitGroup
-	for _, loop := range []func(context.Context){n.beat, n.fence, n.probe, n.sweep, n.watchShares} {
+	for _, loop := range []func(context.Context){n.beat, n.fence, n.probe, n.sweep, n.watchShares, n.stockBlanks} {
 		loops.Go(func() { loop(work) })
 	}
 	warm, cool := context.WithCancel(work)
