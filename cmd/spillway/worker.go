@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"path/filepath"
 
 	"github.com/spillway/spillway/functions"
 	"github.com/spillway/spillway/functions/objects"
 	"github.com/spillway/spillway/functions/tasklog"
+	"github.com/spillway/spillway/runtime/entry"
 	"github.com/spillway/spillway/runtime/gpu"
 	"github.com/spillway/spillway/runtime/node"
 )
@@ -19,7 +21,7 @@ import (
 //	                             store (inputs, outputs, logs)
 //
 // local is nil unless this process is the store.
-func newNode(cfg Config, l *tasklog.Log, st *objects.Store, local node.Local, log *slog.Logger) (*node.Node, error) {
+func newNode(cfg Config, l *tasklog.Log, st *objects.Store, deployed node.Deployed, local node.Local, log *slog.Logger) (*node.Node, error) {
 	driver, err := openDriver(cfg.Node)
 	if err != nil {
 		return nil, err
@@ -48,9 +50,26 @@ func newNode(cfg Config, l *tasklog.Log, st *objects.Store, local node.Local, lo
 	if err != nil {
 		return nil, err
 	}
+	program, err := entry.Install(filepath.Join(cfg.Data, "entry"))
+	if errors.Is(err, functions.ErrUnavailable) {
+		log.Warn("containers are not kept warm, and http and lambda functions cannot run here", "err", err)
+	} else if err != nil {
+		return nil, err
+	}
+	if cfg.Node.Runtime == "simulated" {
+		program = "" // what is simulated runs no program
+	}
+	var warm functions.Bytes
+	if program != "" {
+		if warm, err = warmMemory(cfg.Node, room); err != nil {
+			return nil, err
+		}
+		room.Memory -= warm
+	}
 	return node.New(node.Config{
 		ID: functions.NodeID(cfg.Node.ID), DataDir: filepath.Join(cfg.Data, "node"), Version: version,
-		Driver: driver, Objects: st, Local: local, Shares: folders, Web: web, Link: nodeLink{l}, GPUs: gpus, Capacity: room, DiskFloor: floor, Cache: cache, Log: log,
+		Driver: driver, Objects: st, Local: local, Shares: folders, Web: web, Link: nodeLink{l}, GPUs: gpus, Capacity: room, DiskFloor: floor, Cache: cache, Entry: program,
+		WarmMemory: warm, Deployed: deployed, Log: log,
 	})
 }
 
