@@ -89,6 +89,7 @@ type NodeConfig struct {
 	MaxTasks    int     `yaml:"max_tasks" env:"MAX_TASKS"`                       // containers at once
 	DiskFloor   string  `yaml:"disk_floor" env:"DISK_FLOOR"`                     // with less free disk the node takes no task; empty = 1GiB
 	Cache       string  `yaml:"cache" env:"CACHE"`                               // most disk for inputs kept for later tasks; 0 = none; empty = 10GiB, at most a tenth of the disk
+	WarmMemory  string  `yaml:"warm_memory" env:"WARM_MEMORY"`                   // of Memory, for containers that wait for tasks; 0 = none wait; empty = 10 %
 
 	RegistryAuth string `yaml:"registry_auth" env:"REGISTRY_AUTH"` // file of credentials for image registries, as docker login writes it
 	ImageBudget  string `yaml:"image_budget" env:"IMAGE_BUDGET"`   // most disk for images that the node has pulled; 0 = it removes none; empty = 50GiB, at most a fifth of the disk
@@ -155,6 +156,7 @@ func (c *Config) bind(f *pflag.FlagSet) {
 	f.StringVar(&c.Node.Cache, "cache", c.Node.Cache, "most disk for inputs kept for later tasks; 0 = none; empty = 10GiB, at most a tenth of the disk")
 	f.StringVar(&c.Node.RegistryAuth, "registry-auth", c.Node.RegistryAuth, "file of credentials for image registries, as docker login writes it; Docker's own are used as well")
 	f.StringVar(&c.Node.ImageBudget, "image-budget", c.Node.ImageBudget, "most disk for images that the node has pulled; 0 = it removes none; empty = 50GiB, at most a fifth of the disk")
+	f.StringVar(&c.Node.WarmMemory, "warm-memory", c.Node.WarmMemory, "memory for containers that wait for tasks (functions with warm), taken from what tasks are offered; 0 = none wait; empty = 10 %")
 }
 
 // load fills c by precedence. set holds the flags that were given.
@@ -256,7 +258,7 @@ func (c *Config) Validate() error {
 	if c.Retention.Grace <= 0 || c.Retention.Every <= 0 {
 		return bad("retention", "grace and every must be over 0")
 	}
-	for field, size := range map[string]string{"memory": c.Node.Memory, "disk-floor": c.Node.DiskFloor, "cache": c.Node.Cache, "image-budget": c.Node.ImageBudget, "url-max": c.Inputs.URLMax} {
+	for field, size := range map[string]string{"memory": c.Node.Memory, "disk-floor": c.Node.DiskFloor, "cache": c.Node.Cache, "image-budget": c.Node.ImageBudget, "warm-memory": c.Node.WarmMemory, "url-max": c.Inputs.URLMax} {
 		if _, err := parseSize(size); err != nil {
 			return bad(field, "%v", err)
 		}

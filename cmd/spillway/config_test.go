@@ -112,6 +112,7 @@ func TestConfigurationIsRefused(t *testing.T) {
 		{[]string{"--image-budget", "plenty"}, "image-budget"},
 		{[]string{"--registry-auth", file + ".missing"}, "registry credentials"},
 		{[]string{"--registry-auth", file}, "registry credentials"},
+		{[]string{"--warm-memory", "some"}, "warm-memory"},
 		{[]string{"--max-tasks", "0"}, "under 1"},
 		{[]string{"--ingest-max-depth", "0"}, "out of range 1 to 1000"},
 		{[]string{"--keep-logs", "-1h"}, "for ever"},

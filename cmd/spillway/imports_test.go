@@ -45,7 +45,7 @@ var allowed = map[string][]string{
 	"scheduler": {"functions", "golang.org/x/sync/..."},
 
 	"runtime":                   {"functions"},
-	"runtime/runtimetest":       {"functions", "runtime", "github.com/google/go-cmp/cmp"},
+	"runtime/runtimetest":       {"functions", "runtime", "runtime/entry/wire", "github.com/google/go-cmp/cmp"},
 	"runtime/docker":            {"functions", "functions/flight", "runtime", "github.com/docker/...", "github.com/distribution/reference", "github.com/containerd/errdefs", "github.com/opencontainers/..."},
 	"runtime/docker/dockertest": {"functions", "runtime", "runtime/runtimetest"},
 	"runtime/cdi":               {"github.com/opencontainers/runtime-spec/...", "tags.cncf.io/..."},
@@ -54,12 +54,13 @@ var allowed = map[string][]string{
 		"github.com/containerd/...", "github.com/distribution/reference", "github.com/moby/profiles/...", "github.com/opencontainers/...", "google.golang.org/grpc/..."},
 	"runtime/containerd/containerdtest": {},
 	"runtime/gpu":                       {"functions"},
+	"runtime/pool":                      {"functions"},
 	"runtime/entry":                     {"functions", "runtime", "runtime/entry/wire", "golang.org/x/sys/..."},
 	"runtime/entry/wire":                {},
 	"runtime/entry/framelog":            {"runtime/entry/wire"},
 	"runtime/entry/entrytest":           {},
 	"runtime/entry/program":             {"runtime/entry/wire", "runtime/entry/framelog", "golang.org/x/sys/..."},
-	"runtime/node":                      {"functions", "runtime", "runtime/gpu", "golang.org/x/sync/...", "golang.org/x/sys/..."},
+	"runtime/node":                      {"functions", "runtime", "runtime/entry", "runtime/entry/wire", "runtime/gpu", "runtime/pool", "golang.org/x/sync/...", "golang.org/x/sys/..."},
 
 	"images":            {"functions", "images/debian", "github.com/google/go-containerregistry/...", "golang.org/x/sync/..."},
 	"images/debian":     {"functions", "golang.org/x/sync/..."},

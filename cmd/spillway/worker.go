@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"path/filepath"
 
 	"github.com/spillway/spillway/functions"
 	"github.com/spillway/spillway/functions/objects"
 	"github.com/spillway/spillway/functions/tasklog"
+	"github.com/spillway/spillway/runtime/entry"
 	"github.com/spillway/spillway/runtime/gpu"
 	"github.com/spillway/spillway/runtime/node"
 )
@@ -20,19 +22,19 @@ import (
 //
 // local is nil unless this process is the store. release lets go of the driver;
 // it is called when the node no longer runs.
-func newNode(ctx context.Context, cfg Config, l *tasklog.Log, st *objects.Store, local node.Local, log *slog.Logger) (n *node.Node, release func(), err error) {
+func newNode(ctx context.Context, cfg Config, l *tasklog.Log, st *objects.Store, deployed node.Deployed, local node.Local, log *slog.Logger) (n *node.Node, release func(), err error) {
 	chosen, err := openDriver(ctx, cfg, log)
 	if err != nil {
 		return nil, nil, err
 	}
-	if n, err = assemble(cfg, chosen, l, st, local, log); err != nil {
+	if n, err = assemble(cfg, chosen, l, st, deployed, local, log); err != nil {
 		chosen.release()
 		return nil, nil, err
 	}
 	return n, chosen.release, nil
 }
 
-func assemble(cfg Config, chosen choice, l *tasklog.Log, st *objects.Store, local node.Local, log *slog.Logger) (*node.Node, error) {
+func assemble(cfg Config, chosen choice, l *tasklog.Log, st *objects.Store, deployed node.Deployed, local node.Local, log *slog.Logger) (*node.Node, error) {
 	gpus, err := gpu.New(gpu.Config{Devices: gpu.Assumed(cfg.Node.AssumeGPU)})
 	if err != nil {
 		return nil, err
@@ -61,9 +63,26 @@ func assemble(cfg Config, chosen choice, l *tasklog.Log, st *objects.Store, loca
 	if err != nil {
 		return nil, err
 	}
+	program, err := entry.Install(filepath.Join(cfg.Data, "entry"))
+	if errors.Is(err, functions.ErrUnavailable) {
+		log.Warn("containers are not kept warm, and http and lambda functions cannot run here", "err", err)
+	} else if err != nil {
+		return nil, err
+	}
+	if cfg.Node.Runtime == "simulated" {
+		program = "" // what is simulated runs no program
+	}
+	var warm functions.Bytes
+	if program != "" {
+		if warm, err = warmMemory(cfg.Node, room); err != nil {
+			return nil, err
+		}
+		room.Memory -= warm
+	}
 	return node.New(node.Config{
 		ID: functions.NodeID(cfg.Node.ID), DataDir: filepath.Join(cfg.Data, "node"), Version: version,
-		Driver: chosen.driver, Labels: map[string]string{functions.LabelRuntimeWhy: chosen.reason}, Objects: st, Local: local, Shares: folders, Web: web, Link: nodeLink{l}, GPUs: gpus, Capacity: room, DiskFloor: floor, Cache: cache, ImageBudget: images, Log: log,
+		Driver: chosen.driver, Labels: map[string]string{functions.LabelRuntimeWhy: chosen.reason}, Objects: st, Local: local, Shares: folders, Web: web, Link: nodeLink{l}, GPUs: gpus, Capacity: room, DiskFloor: floor, Cache: cache, ImageBudget: images, Entry: program,
+		WarmMemory: warm, Deployed: deployed, Log: log,
 	})
 }
 

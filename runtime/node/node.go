@@ -64,6 +64,13 @@ type Config struct {
 	// removes those that were not used lately. 0 = it never removes one.
 	ImageBudget functions.Bytes
 
+	// Entry is the entry program on this machine, and WarmMemory what containers
+	// that wait for a task may take, which Capacity does not count; without either
+	// none are kept.
+	Entry      string
+	WarmMemory functions.Bytes
+	Deployed   Deployed // nil = unknown
+
 	Timings Timings
 	Log     *slog.Logger     // nil discards
 	Now     func() time.Time // nil means time.Now
@@ -113,6 +120,8 @@ type Node struct {
 	group   sync.WaitGroup
 	cache   *cache
 	images  *pulled
+	warm    *warmth
+	blanks  *blanks
 
 	discarding atomic.Int32 // attempts whose remains are being removed
 
@@ -124,7 +133,8 @@ type Node struct {
 	ended    map[key]time.Time // in the log already; kept for a while against late repeats
 	used     functions.Resources
 	engine   engineState
-	shares   []string // shared folders that are there
+	shares   []string            // shared folders that are there
+	warmed   map[runtime.ID]bool // containers that were started warm and are not removed yet
 }
 
 // errStopping ends the work of attempts that the next agent will adopt.
@@ -154,11 +164,12 @@ func New(cfg Config) (*Node, error) {
 	n := &Node{
 		cfg: cfg, time: cfg.Timings.withDefaults(),
 		starts: make(chan *attempt), closed: make(chan struct{}), leaving: make(chan struct{}), nudge: make(chan struct{}, 1),
-		attempts: make(map[key]*attempt), ended: make(map[key]time.Time),
+		attempts: make(map[key]*attempt), ended: make(map[key]time.Time), warmed: make(map[runtime.ID]bool),
 		engine: engineState{reason: "the container engine was not asked yet"},
 	}
 	n.cache = newCache(filepath.Join(cfg.DataDir, "cache"), cfg.Cache, cfg.Log, cfg.Now, &n.group, n.room)
 	n.images = newPulled(cfg, n.busyImages)
+	n.warm, n.blanks = n.newWarmth(), newBlanks(cfg.DataDir)
 	return n, nil
 }
 
@@ -179,9 +190,13 @@ func (n *Node) Run(ctx context.Context) error {
 
 	work, leave := context.WithCancelCause(context.WithoutCancel(ctx))
 	var loops sync.WaitGroup
-	for _, loop := range []func(context.Context){n.beat, n.fence, n.probe, n.sweep, n.watchShares, n.collectImages} {
+	for _, loop := range []func(context.Context){n.beat, n.fence, n.probe, n.sweep, n.watchShares, n.collectImages, n.stockBlanks} {
 		loops.Go(func() { loop(work) })
 	}
+	warm, cool := context.WithCancel(work)
+	defer cool()
+	cold := make(chan struct{}) // closed when nothing is kept warm any more
+	go func() { defer close(cold); n.keepWarm(warm) }()
 	for _, a := range held {
 		n.group.Go(func() { n.run(work, a) })
 	}
@@ -198,9 +213,11 @@ func (n *Node) Run(ctx context.Context) error {
 	if n.cfg.Drain {
 		n.group.Wait()
 	}
-	n.tidy(ctx)
+	cool()
+	n.tidy(ctx, cold)
 	close(n.leaving)
 	leave(errStopping)
+	<-cold
 	n.group.Wait()
 	loops.Wait()
 	n.farewell(ctx)
