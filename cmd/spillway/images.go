@@ -20,15 +20,33 @@ func openImages(cfg Config, log *slog.Logger) (*store.Store, error) {
 	return store.Open(store.Config{Dir: filepath.Join(cfg.Data, "node", "images"), Auth: keys, Log: log})
 }
 
-// unpacked is the store as a driver without an engine uses it.
-type unpacked struct{ *store.Store }
+// saver is an engine on this machine that may have images already.
+type saver interface {
+	// Save is ErrNotFound for an image that is not there, ErrUnavailable without an engine.
+	Save(ctx context.Context, image string) (io.ReadCloser, error)
+}
+
+// unpacked is the store as a driver without an engine uses it. What an engine
+// beside it has is taken from there and not from a registry.
+type unpacked struct {
+	*store.Store
+	beside saver // nil = nobody is asked
+}
 
 // Name is that of the driver.
 func (unpacked) Name() string { return runtimeOCI }
 
 // Pull implements oci.Images.
 func (u unpacked) Pull(ctx context.Context, image string, progress func(runtime.PullProgress)) error {
-	return u.Store.Pull(ctx, image, reported(progress))
+	if _, err := u.Store.Image(ctx, image); err == nil || u.beside == nil {
+		return u.Store.Pull(ctx, image, reported(progress))
+	}
+	archive, err := u.beside.Save(ctx, image)
+	if err != nil {
+		return u.Store.Pull(ctx, image, reported(progress))
+	}
+	defer archive.Close()
+	return u.Load(ctx, archive)
 }
 
 // Image implements oci.Images.
@@ -61,11 +79,18 @@ func described(img store.Image) runtime.Image {
 }
 
 // archives is the store as an engine with images of its own uses it: what
-// registries have passes through and is not kept.
-type archives struct{ *store.Store }
+// registries have passes through and is not kept, and what another engine on this
+// machine has is taken from there.
+type archives struct {
+	*store.Store
+	beside saver
+}
 
 // Archive implements containerd.Source.
 func (a archives) Archive(ctx context.Context, image string, progress func(runtime.PullProgress)) (io.ReadCloser, error) {
+	if archive, err := a.beside.Save(ctx, image); err == nil {
+		return archive, nil
+	}
 	return a.Store.Archive(ctx, image, reported(progress))
 }
 
@@ -101,5 +126,5 @@ func openKeeper(ctx context.Context, cfg Config, log *slog.Logger) (keeper, func
 		}
 	}
 	images, err := openImages(cfg, log)
-	return unpacked{images}, func() {}, err
+	return unpacked{Store: images}, func() {}, err
 }

@@ -57,19 +57,23 @@ func candidates(cfg Config, log *slog.Logger) []candidate {
 }
 
 func openDocker(cfg Config, log *slog.Logger) (runtime.Driver, func(), error) {
-	keys, err := registryKeys(cfg.Node)
+	d, err := newDocker(cfg, log)
 	if err != nil {
 		return nil, nil, err
+	}
+	return d, func() { d.Close() }, nil
+}
+
+func newDocker(cfg Config, log *slog.Logger) (*docker.Driver, error) {
+	keys, err := registryKeys(cfg.Node)
+	if err != nil {
+		return nil, err
 	}
 	c := docker.Config{Host: cfg.Node.DockerHost, Auth: keys.Lookup, Log: log}
 	if cfg.Node.HostNetwork {
 		c.EgressNetwork = "host"
 	}
-	d, err := docker.New(c)
-	if err != nil {
-		return nil, nil, err
-	}
-	return d, func() { d.Close() }, nil
+	return docker.New(c)
 }
 
 func openContainerd(cfg Config, log *slog.Logger) (runtime.Driver, func(), error) {
@@ -77,14 +81,19 @@ func openContainerd(cfg Config, log *slog.Logger) (runtime.Driver, func(), error
 	if err != nil {
 		return nil, nil, err
 	}
-	d, err := containerd.New(containerd.Config{
-		Address: cfg.Node.Containerd, Namespace: cfg.Node.Namespace, StateDir: filepath.Join(cfg.Data, "node", "containerd"),
-		Program: program, Source: archives{images}, HostNetwork: cfg.Node.HostNetwork, Log: log,
-	})
+	beside, err := newDocker(cfg, log)
 	if err != nil {
 		return nil, nil, err
 	}
-	return d, func() { d.Close() }, nil
+	d, err := containerd.New(containerd.Config{
+		Address: cfg.Node.Containerd, Namespace: cfg.Node.Namespace, StateDir: filepath.Join(cfg.Data, "node", "containerd"),
+		Program: program, Source: archives{images, beside}, HostNetwork: cfg.Node.HostNetwork, Log: log,
+	})
+	if err != nil {
+		beside.Close()
+		return nil, nil, err
+	}
+	return d, func() { d.Close(); beside.Close() }, nil
 }
 
 func openOCI(ctx context.Context, cfg Config, log *slog.Logger) (runtime.Driver, func(), error) {
@@ -92,14 +101,19 @@ func openOCI(ctx context.Context, cfg Config, log *slog.Logger) (runtime.Driver,
 	if err != nil {
 		return nil, nil, err
 	}
-	d, err := oci.Open(ctx, oci.Config{
-		Dir: filepath.Join(cfg.Data, "node", "oci"), Program: program, Images: unpacked{images},
-		Runtime: cfg.Node.OCIRuntime, CDIDirs: cdi.DefaultDirs(), HostNetwork: cfg.Node.HostNetwork, Log: log,
-	})
+	beside, err := newDocker(cfg, log)
 	if err != nil {
 		return nil, nil, err
 	}
-	return d, func() { d.Close() }, nil
+	d, err := oci.Open(ctx, oci.Config{
+		Dir: filepath.Join(cfg.Data, "node", "oci"), Program: program, Images: unpacked{images, beside},
+		Runtime: cfg.Node.OCIRuntime, CDIDirs: cdi.DefaultDirs(), HostNetwork: cfg.Node.HostNetwork, Log: log,
+	})
+	if err != nil {
+		beside.Close()
+		return nil, nil, err
+	}
+	return d, func() { d.Close(); beside.Close() }, nil
 }
 
 // ownParts are what a driver needs that no engine brings: the program that goes

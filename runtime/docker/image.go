@@ -66,6 +66,18 @@ func (d *Driver) RemoveImage(ctx context.Context, name string) error {
 	return translateError("remove image "+name, err)
 }
 
+// Save gives an image that is present as docker save writes it.
+func (d *Driver) Save(ctx context.Context, name string) (io.ReadCloser, error) {
+	if _, err := d.Image(ctx, name); err != nil {
+		return nil, err
+	}
+	archive, err := d.engine.ImageSave(ctx, []string{name})
+	if err != nil {
+		return nil, translateError("save image "+name, err)
+	}
+	return archive, nil
+}
+
 // messages reads the engine's answer to its end and returns the error that it
 // reports, if any: a failure after the first byte has no other place. each hears
 // of every message; nil means nobody does.
