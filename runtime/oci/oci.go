@@ -185,6 +185,11 @@ func (d *Driver) Close() error {
 	}
 	d.mu.Unlock()
 	d.reaping.Wait()
+	d.picking.Lock()
+	if d.picked != nil {
+		d.picked.close()
+	}
+	d.picking.Unlock()
 	if left, err := d.cgroups.list(d.group); err == nil && len(left) == 0 {
 		if err := d.cgroups.remove(d.group); err != nil {
 			d.Log.Debug("cgroup stays", "err", err)

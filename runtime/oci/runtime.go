@@ -19,8 +19,9 @@ import (
 
 // ociRuntime is a program that makes containers from OCI configurations.
 type ociRuntime struct {
-	path string
-	name string // with its version
+	path   string
+	name   string   // with its version
+	sealed *os.File // of the program in sealed memory; nil = it is executed from its path
 	// filter is the seccomp profile as crun has compiled it, in base64; empty = it
 	// compiles it for each container, which takes half of the processor's time of a
 	// launch.
@@ -56,8 +57,12 @@ func find(ctx context.Context, program string) (*ociRuntime, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ask %s for its version: %w", path, err)
 	}
+	sealed, err := seal(path)
+	if err != nil {
+		return nil, err
+	}
 	first, _, _ := strings.Cut(string(out), "\n") // "crun version 1.8.1"
-	return &ociRuntime{path: path, name: strings.Replace(first, " version", "", 1)}, nil
+	return &ociRuntime{path: path, sealed: sealed, name: strings.Replace(first, " version", "", 1)}, nil
 }
 
 // pick chooses the runtime, once: the first that passes the self-test.
@@ -76,6 +81,9 @@ func (d *Driver) pick(ctx context.Context) (*ociRuntime, error) {
 		r, err := find(ctx, program)
 		if err == nil {
 			r, err = d.prove(ctx, r)
+			if err != nil {
+				r.close()
+			}
 		}
 		if err == nil {
 			d.picked = r
@@ -103,6 +111,12 @@ func (d *Driver) prove(ctx context.Context, r *ociRuntime) (*ociRuntime, error) 
 		return r, nil
 	}
 	return &quick, nil
+}
+
+func (r *ociRuntime) close() {
+	if r.sealed != nil {
+		r.sealed.Close()
+	}
 }
 
 // unusable says why no runtime works, and what to do about it.

@@ -33,6 +33,7 @@ func monitor(args []string) int {
 	runtime.LockOSThread() // a parent's death is that of its thread
 	unix.CloseOnExec(wire.MonitorSocket)
 	unix.CloseOnExec(wire.MonitorLock)
+	unix.CloseOnExec(wire.MonitorRuntime)
 	unix.Umask(0o022)
 	_, err := unix.Pwrite(wire.MonitorLock, []byte(strconv.Itoa(os.Getpid())), 0)
 	// Not ignored but caught: what is ignored stays ignored in the container.
@@ -135,7 +136,11 @@ func (w *watch) run() error {
 	if err := unix.Pipe2(errs[:], unix.O_CLOEXEC); err != nil {
 		return os.NewSyscallError("pipe", err)
 	}
-	program, err := syscall.ForkExec(w.launch.Argv[0], w.launch.Argv, &syscall.ProcAttr{
+	path := w.launch.Argv[0]
+	if seals, err := unix.FcntlInt(wire.MonitorRuntime, unix.F_GET_SEALS, 0); err == nil && seals != 0 {
+		path = "/proc/self/fd/" + strconv.Itoa(wire.MonitorRuntime)
+	}
+	program, err := syscall.ForkExec(path, w.launch.Argv, &syscall.ProcAttr{
 		Env:   os.Environ(),
 		Files: []uintptr{stdin.Fd(), uintptr(out[1]), uintptr(errs[1])},
 		Sys:   &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}, // a container without a monitor must not come to life
