@@ -63,7 +63,7 @@ type Config struct {
 
 // Driver runs containers on this machine. Close it when it is no longer used.
 type Driver struct {
-	Config
+	config  Config
 	cgroups cgroups
 	group   string // the parent of this driver's cgroups
 	seccomp *specs.LinuxSeccomp
@@ -125,7 +125,7 @@ func Open(ctx context.Context, c Config) (*Driver, error) {
 	if err != nil {
 		return nil, fmt.Errorf("lock the containers' folder: %w", err)
 	}
-	d := &Driver{Config: c, lock: lock, containers: map[runtime.ID]*container{}, names: map[string]runtime.ID{}}
+	d := &Driver{config: c, lock: lock, containers: map[runtime.ID]*container{}, names: map[string]runtime.ID{}}
 	if err := d.prepare(ctx); err != nil {
 		lock.Close()
 		return nil, err
@@ -141,7 +141,7 @@ func (d *Driver) prepare(ctx context.Context) error {
 	}
 	defer info.Close()
 	d.cgroups = readCgroups(info)
-	d.group = groupOf(d.Cgroup, d.Dir)
+	d.group = groupOf(d.config.Cgroup, d.config.Dir)
 	if d.seccomp, err = defaultSeccomp(); err != nil {
 		return fmt.Errorf("make the seccomp profile: %w", err)
 	}
@@ -192,7 +192,7 @@ func (d *Driver) Close() error {
 	d.picking.Unlock()
 	if left, err := d.cgroups.list(d.group); err == nil && len(left) == 0 {
 		if err := d.cgroups.remove(d.group); err != nil {
-			d.Log.Debug("cgroup stays", "err", err)
+			d.config.Log.Debug("cgroup stays", "err", err)
 		}
 	}
 	return d.lock.Close()
@@ -203,22 +203,22 @@ func (d *Driver) Name() string { return "oci" }
 
 // Pull implements runtime.Driver.
 func (d *Driver) Pull(ctx context.Context, image string, progress func(runtime.PullProgress)) error {
-	return d.Config.Images.Pull(ctx, image, progress)
+	return d.config.Images.Pull(ctx, image, progress)
 }
 
 // Image implements runtime.Driver.
 func (d *Driver) Image(ctx context.Context, image string) (runtime.Image, error) {
-	return d.Config.Images.Image(ctx, image)
+	return d.config.Images.Image(ctx, image)
 }
 
 // Images implements runtime.Driver.
 func (d *Driver) Images(ctx context.Context) ([]runtime.Image, error) {
-	return d.Config.Images.Images(ctx)
+	return d.config.Images.Images(ctx)
 }
 
 // RemoveImage implements runtime.Driver.
 func (d *Driver) RemoveImage(ctx context.Context, image string) error {
-	img, err := d.Config.Images.Image(ctx, image)
+	img, err := d.config.Images.Image(ctx, image)
 	switch {
 	case errors.Is(err, functions.ErrNotFound):
 		return nil
@@ -236,7 +236,7 @@ func (d *Driver) RemoveImage(ctx context.Context, image string) error {
 	if user != "" && len(img.Names) <= 1 {
 		return functions.Conflict("image_in_use", "image %s is used by container %s", image, user)
 	}
-	return d.Config.Images.RemoveImage(ctx, image)
+	return d.config.Images.RemoveImage(ctx, image)
 }
 
 // List implements runtime.Driver.

@@ -49,7 +49,7 @@ func (d *Driver) try(ctx context.Context, r *ociRuntime) (filter []byte, err err
 	ctx, cancel := context.WithTimeout(ctx, trialTime)
 	defer cancel()
 	spec := runtime.Spec{Entrypoint: []string{wire.Program, wire.RoleFacts}, Memory: trialMemory}
-	c, err := d.write(r, newID(), spec, runtime.Image{}, []string{filepath.Join(d.Dir, dirEmpty)}, record{Trial: true})
+	c, err := d.write(r, newID(), spec, runtime.Image{}, []string{filepath.Join(d.config.Dir, dirEmpty)}, record{Trial: true})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", r.name, err)
 	}

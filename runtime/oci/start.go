@@ -98,7 +98,7 @@ func (d *Driver) spawn(program *ociRuntime, c *container, stdin []byte) (*watch,
 		return nil, err
 	}
 	defer null.Close()
-	process, err := os.StartProcess(d.Program, []string{d.Program, wire.RoleMonitor, c.dir}, &os.ProcAttr{
+	process, err := os.StartProcess(d.config.Program, []string{d.config.Program, wire.RoleMonitor, c.dir}, &os.ProcAttr{
 		Dir:   "/",
 		Env:   []string{"PATH=" + os.Getenv("PATH")}, // for the runtime and its hooks
 		Files: []*os.File{null, null, null, wire.MonitorSocket: theirs, wire.MonitorLock: lock, wire.MonitorRuntime: program.sealed},
@@ -148,11 +148,11 @@ const lostTime = 30 * time.Second
 // lost ends a container whose monitor left no record: nobody watches what is
 // left of it, so it is killed.
 func (d *Driver) lost(ctx context.Context, c *container, why error) {
-	d.Log.Warn("a container's monitor was killed", "container", c.id, "err", why)
+	d.config.Log.Warn("a container's monitor was killed", "container", c.id, "err", why)
 	ctx, cancel := context.WithTimeout(ctx, lostTime)
 	defer cancel()
 	if err := d.cgroups.kill(ctx, c.group); err != nil {
-		d.Log.Error("kill what is left of a container", "container", c.id, "err", err)
+		d.config.Log.Error("kill what is left of a container", "container", c.id, "err", err)
 	}
 	begun, err := os.Stat(filepath.Join(c.dir, wire.FilePID))
 	if err != nil {
@@ -165,7 +165,7 @@ func (d *Driver) lost(ctx context.Context, c *container, why error) {
 		err = os.WriteFile(filepath.Join(c.dir, wire.FileExit), text, 0o600)
 	}
 	if err != nil {
-		d.Log.Warn("write the record of an exit", "container", c.id, "err", err)
+		d.config.Log.Warn("write the record of an exit", "container", c.id, "err", err)
 	}
 	c.exits(exitOf(e))
 }
