@@ -23,7 +23,6 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -146,34 +145,6 @@ func (d *Driver) prepare(ctx context.Context) error {
 		return fmt.Errorf("make the seccomp profile: %w", err)
 	}
 	return d.adopt(ctx)
-}
-
-// lockTime is how long the lock of a driver that was killed may outlive it, in a
-// child that it had forked and that had not yet become a monitor.
-const lockTime = 3 * time.Second
-
-func awaitLock(ctx context.Context, path string) (*os.File, error) {
-	ctx, cancel := context.WithTimeout(ctx, lockTime)
-	defer cancel()
-	for {
-		f, err := takeLock(path)
-		if !errors.Is(err, unix.EWOULDBLOCK) || !sleep(ctx, 10*time.Millisecond) {
-			return f, err
-		}
-	}
-}
-
-// takeLock opens a file and locks it for as long as it is open.
-func takeLock(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
-		return nil, err
-	}
-	return f, nil
 }
 
 // Close stops copying output and lets go of the containers, which run on. It

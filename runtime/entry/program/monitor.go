@@ -5,7 +5,6 @@ import (
 	"os/signal"
 	"runtime"
 	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -87,36 +86,6 @@ func (w *watch) prepare() error {
 		}
 	}
 	return mountRoot(w.launch)
-}
-
-// mountRoot lays a memory-backed layer over an image's: for the places where
-// the runtime mounts something that the image has not. The container itself
-// cannot write there. Layers are named by descriptor, because the kernel takes
-// one page of options, which paths would fill.
-func mountRoot(l wire.Launch) error {
-	if err := unix.Mount("tmpfs", l.Scratch, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0700,size="+strconv.FormatInt(l.Room, 10)); err != nil {
-		return &os.PathError{Op: "mount tmpfs on", Path: l.Scratch, Err: err}
-	}
-	upper, work := l.Scratch+"/upper", l.Scratch+"/work"
-	for _, dir := range []string{upper, work} {
-		if err := unix.Mkdir(dir, 0o755); err != nil {
-			return &os.PathError{Op: "mkdir", Path: dir, Err: err}
-		}
-	}
-	lowers := make([]string, len(l.Layers))
-	for i, layer := range l.Layers {
-		fd, err := unix.Open(layer, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return &os.PathError{Op: "open image layer", Path: layer, Err: err}
-		}
-		defer unix.Close(fd)
-		lowers[len(lowers)-1-i] = "/proc/self/fd/" + strconv.Itoa(fd)
-	}
-	options := "lowerdir=" + strings.Join(lowers, ":") + ",upperdir=" + upper + ",workdir=" + work
-	if err := unix.Mount("overlay", l.Root, "overlay", 0, options); err != nil {
-		return &os.PathError{Op: "mount overlay on", Path: l.Root, Err: err}
-	}
-	return nil
 }
 
 // run brings the container to life and stays until it has ended. An error means
@@ -266,54 +235,4 @@ func (w *watch) finish(e wire.Exit, r wire.Report) {
 		defer w.mu.Unlock()
 		w.tell(wire.AppendFrame(nil, wire.KindReport, text))
 	}
-}
-
-// unstarted is a runtime that did not start the container.
-type unstarted struct {
-	status syscall.WaitStatus
-	words  string
-}
-
-func (r unstarted) Error() string {
-	if r.words != "" {
-		return r.words
-	}
-	if r.status.Signaled() {
-		return "the OCI runtime was killed by signal " + strconv.Itoa(int(r.status.Signal()))
-	}
-	return "the OCI runtime exited with " + strconv.Itoa(r.status.ExitStatus())
-}
-
-// tail reads what a pipe holds now.
-func tail(fd int) string {
-	_ = unix.SetNonblock(fd, true) // or it would wait, as it must not
-	buf := make([]byte, 8<<10)
-	n, _ := unix.Read(fd, buf)
-	return strings.TrimSpace(strings.ReplaceAll(string(buf[:max(n, 0)]), "\x00", ""))
-}
-
-func readPID() (int, error) {
-	text, err := os.ReadFile(wire.FilePID)
-	if err != nil {
-		return 0, err
-	}
-	return strconv.Atoi(strings.TrimSpace(string(text)))
-}
-
-// oomKills reads how many processes the kernel has killed for a group's memory
-// limit, under either version of cgroups.
-func oomKills(dir string) int {
-	for _, name := range []string{"/memory.events", "/memory.oom_control"} {
-		text, err := os.ReadFile(dir + name)
-		if err != nil {
-			continue
-		}
-		for line := range strings.Lines(string(text)) {
-			if count, ok := strings.CutPrefix(line, "oom_kill "); ok {
-				n, _ := strconv.Atoi(strings.TrimSpace(count)) // the kernel writes a number
-				return n
-			}
-		}
-	}
-	return 0
 }
