@@ -7,7 +7,8 @@
 // OCI runtime, keeps the output, and writes down the exit. So an agent that
 // starts again finds everything in the folders. The root file system is mounted
 // in the monitor's own mount namespace and goes with it: the host's table of
-// mounts never shows it, and nothing needs to be unmounted.
+// mounts never shows it, and nothing needs to be unmounted. Whatever restarts the
+// agent must leave the monitors alone: systemd needs KillMode=process.
 //
 // The life of a container is in container.go; create.go, start.go, wait.go and
 // remove.go hold its steps, adopt.go what a new agent does first, spec.go what a
