@@ -13,7 +13,7 @@ import (
 
 // adopt takes up what an earlier driver left. It runs before anything else does.
 func (d *Driver) adopt(ctx context.Context) error {
-	found, err := os.ReadDir(filepath.Join(d.Dir, dirContainers))
+	found, err := os.ReadDir(filepath.Join(d.config.Dir, dirContainers))
 	if err != nil {
 		return fmt.Errorf("read the containers' folder: %w", err)
 	}
@@ -31,7 +31,7 @@ func (d *Driver) adopt(ctx context.Context) error {
 
 // adoptOne takes up the container of one folder, unless it was to go.
 func (d *Driver) adoptOne(ctx context.Context, name string) (whole bool, err error) {
-	dir := filepath.Join(d.Dir, dirContainers, name)
+	dir := filepath.Join(d.config.Dir, dirContainers, name)
 	r, err := readRecord(dir)
 	if err != nil || r.Trial {
 		return false, nil
@@ -39,10 +39,10 @@ func (d *Driver) adoptOne(ctx context.Context, name string) (whole bool, err err
 	if _, err := os.Stat(filepath.Join(dir, fileRemoved)); err == nil {
 		return false, nil
 	}
-	_, release, err := d.Config.Images.Layers(ctx, r.Image)
+	_, release, err := d.config.Images.Layers(ctx, r.Image)
 	if err != nil {
 		// A container that runs has its layers open; one that was only created will say so.
-		d.Log.Warn("the image of a container is gone", "container", name, "image", r.Image, "err", err)
+		d.config.Log.Warn("the image of a container is gone", "container", name, "image", r.Image, "err", err)
 		release = func() {}
 	}
 	c := newContainer(runtime.ID(name), dir, filepath.Join(d.group, name), r, release)
@@ -96,13 +96,13 @@ func (d *Driver) resume(ctx context.Context, c *container) error {
 // the monitors that may still work in them, those among the dead, and cgroups.
 func (d *Driver) sweep(ctx context.Context, left map[string]bool) error {
 	for name := range left {
-		if w, err := findWatch(filepath.Join(d.Dir, dirContainers, name)); err == nil {
+		if w, err := findWatch(filepath.Join(d.config.Dir, dirContainers, name)); err == nil {
 			w.kill()
 			_ = w.wait()
 			w.abandon()
 		}
 	}
-	dead, err := os.ReadDir(filepath.Join(d.Dir, dirDead))
+	dead, err := os.ReadDir(filepath.Join(d.config.Dir, dirDead))
 	if err != nil {
 		return fmt.Errorf("read the folder of the dead: %w", err)
 	}
@@ -118,7 +118,7 @@ func (d *Driver) sweep(ctx context.Context, left map[string]bool) error {
 			left[name] = true
 		}
 	}
-	logs, err := os.ReadDir(d.Logs)
+	logs, err := os.ReadDir(d.config.Logs)
 	if err != nil {
 		return fmt.Errorf("read the folder of the output: %w", err)
 	}
@@ -131,7 +131,7 @@ func (d *Driver) sweep(ctx context.Context, left map[string]bool) error {
 	defer cancel()
 	for name := range left {
 		if err := d.bury(ctx, name, filepath.Join(d.group, name)); err != nil {
-			d.Log.Warn("a removed container is not wholly gone", "container", name, "err", err)
+			d.config.Log.Warn("a removed container is not wholly gone", "container", name, "err", err)
 		}
 	}
 	return nil

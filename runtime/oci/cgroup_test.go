@@ -2,8 +2,11 @@ package oci
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -81,5 +84,60 @@ func TestGroupThatIsNotThere(t *testing.T) {
 func TestMilliCPUHasAFloor(t *testing.T) {
 	if quota := *resources(runtime.Spec{MilliCPU: 1, Memory: functions.MiB}, false).CPU.Quota; quota != 1000 {
 		t.Errorf("quota %d, want the kernel's least, 1000", quota)
+	}
+}
+
+// The kernel's own groups, of whichever versions are mounted here.
+func TestKillGroup(t *testing.T) {
+	require(t, "sh")
+	here := machine(t)
+	both := map[string]cgroups{here.layout: here}
+	if here.layout == layoutHybrid {
+		both[layoutV2] = cgroups{layout: layoutV2, mounts: []string{here.unified}, unified: here.unified}
+	}
+	for layout, groups := range both {
+		t.Run(layout, func(t *testing.T) {
+			group := groupOf("spillway-test-kill", t.TempDir())
+			below := filepath.Join(group, "made by the container")
+			if err := os.MkdirAll(filepath.Join(groups.mounts[0], below), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() {
+				if err := groups.remove("spillway-test-kill"); err != nil {
+					t.Error(err)
+				}
+			})
+			var processes []*exec.Cmd
+			for _, g := range []string{group, below} {
+				cmd := exec.Command("sleep", "1000")
+				if err := cmd.Start(); err != nil {
+					t.Fatal(err)
+				}
+				processes = append(processes, cmd)
+				if err := os.WriteFile(filepath.Join(groups.mounts[0], g, "cgroup.procs"), []byte(strconv.Itoa(cmd.Process.Pid)), 0); err != nil {
+					t.Error(err)
+				}
+			}
+			if names, err := groups.list(group); err != nil || len(names) != 1 {
+				t.Errorf("list: %q, %v", names, err)
+			}
+			if err := groups.remove(group); err == nil {
+				t.Error("a group with processes was removed")
+			}
+			if _, err := groups.signal(group); err != nil {
+				t.Error(err)
+			}
+			for _, cmd := range processes {
+				if err := cmd.Wait(); cmd.ProcessState.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+					t.Errorf("ended with %v", err)
+				}
+			}
+			if err := groups.kill(t.Context(), group); err != nil {
+				t.Errorf("kill: %v", err)
+			}
+			if err := groups.remove(group); err != nil {
+				t.Errorf("remove: %v", err)
+			}
+		})
 	}
 }

@@ -52,7 +52,8 @@ func readRecord(dir string) (record, error) {
 }
 
 // life is where a container stands. It only moves down this list: created,
-// starting, then running or failed, and from running to exited.
+// starting, then running or failed, and from running to exited. One that was
+// found with its monitor counts as running until its record says otherwise.
 type life int
 
 const (

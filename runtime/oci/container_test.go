@@ -65,6 +65,8 @@ func TestInside(t *testing.T) {
 			says(t, d, runtime.Spec{Image: image, Command: []string{"cat", "/dev/stdin"}}, "by its path", "by its path")
 			says(t, d, runtime.Spec{Image: image, Command: []string{"cat", "/dev/null"}}, "", "")
 
+			says(t, d, runtime.Spec{Image: image, Command: []string{"cat", "/sys/class/net/lo/flags"}}, "", "0x9\n") // up, and 127.0.0.1 with it
+
 			shelf.img.WorkDir = "/made/for/it"
 			says(t, d, runtime.Spec{Image: image, Command: []string{"cat", "/proc/self/../1/comm"}}, "", "spillway-entry\n")
 		})

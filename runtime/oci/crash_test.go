@@ -290,6 +290,12 @@ func TestHungLaunch(t *testing.T) {
 		if !errors.As(err, &launch) || !launch.Hung {
 			t.Errorf("Start: %v, want a LaunchError that is hung", err)
 		}
+		if err := d.Stop(t.Context(), id, 0); err != nil {
+			t.Error(err)
+		}
+		if infos, err := d.List(t.Context(), nil); err != nil || len(infos) != 1 || infos[0].State != runtime.Created {
+			t.Errorf("List: %+v, %v, want one that never ran", infos, err)
+		}
 		if err := d.Remove(t.Context(), id); err != nil {
 			t.Error(err)
 		}

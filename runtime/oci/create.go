@@ -52,11 +52,11 @@ func (d *Driver) create(ctx context.Context, spec runtime.Spec) (_ *container, e
 	if err != nil {
 		return nil, err
 	}
-	img, err := d.Config.Images.Image(ctx, spec.Image)
+	img, err := d.config.Images.Image(ctx, spec.Image)
 	if err != nil {
 		return nil, err
 	}
-	layers, release, err := d.Config.Images.Layers(ctx, spec.Image)
+	layers, release, err := d.config.Images.Layers(ctx, spec.Image)
 	if err != nil {
 		return nil, err
 	}
@@ -108,13 +108,13 @@ func (d *Driver) unreserve(name string) {
 // write makes a container's folder. It is whole or not there: it is made under
 // another name first, which no driver takes for a container.
 func (d *Driver) write(program *ociRuntime, id runtime.ID, s runtime.Spec, img runtime.Image, layers []string, r record) (*container, error) {
-	dir := filepath.Join(d.Dir, dirContainers, string(id))
+	dir := filepath.Join(d.config.Dir, dirContainers, string(id))
 	c := newContainer(id, dir, filepath.Join(d.group, string(id)), r, func() {})
 	spec, err := ociSpec(s, img, d.place(c))
 	if err != nil {
 		return nil, err
 	}
-	if err := cdi.Inject(spec, d.CDIDirs, s.GPUs); err != nil {
+	if err := cdi.Inject(spec, d.config.CDIDirs, s.GPUs); err != nil {
 		return nil, err
 	}
 	spec.Annotations = map[string]string{annotationHooks: filepath.Join(dir, fileHooks)}
@@ -123,7 +123,7 @@ func (d *Driver) write(program *ociRuntime, id runtime.ID, s runtime.Spec, img r
 		spec.Annotations[annotationFilter] = program.filter
 	}
 	launch := wire.Launch{
-		Argv: program.argv(dir, id), Root: filepath.Join(d.Dir, dirRoot), Scratch: filepath.Join(d.Dir, dirScratch), Layers: layers,
+		Argv: program.argv(dir, id), Root: filepath.Join(d.config.Dir, dirRoot), Scratch: filepath.Join(d.config.Dir, dirScratch), Layers: layers,
 		Room: room, Hide: d.cgroups.hide(), Memory: d.cgroups.memory(c.group),
 		Log: d.logFile(id), LogSize: int64(cmp.Or(s.LogSize, defaultLogSize)),
 	}
@@ -142,7 +142,7 @@ func (d *Driver) write(program *ociRuntime, id runtime.ID, s runtime.Spec, img r
 	if err != nil {
 		return nil, err
 	}
-	fresh := filepath.Join(d.Dir, dirDead, string(id))
+	fresh := filepath.Join(d.config.Dir, dirDead, string(id))
 	err = os.Mkdir(fresh, 0o700)
 	for name, text := range map[string][]byte{wire.FileLaunch: orders, fileConfig: config, fileRecord: own} {
 		err = errors.Join(err, os.WriteFile(filepath.Join(fresh, name), text, 0o600))
@@ -159,12 +159,14 @@ func (d *Driver) write(program *ociRuntime, id runtime.ID, s runtime.Spec, img r
 	return c, nil
 }
 
-func (d *Driver) logFile(id runtime.ID) string { return filepath.Join(d.Logs, string(id), "log") }
+func (d *Driver) logFile(id runtime.ID) string {
+	return filepath.Join(d.config.Logs, string(id), "log")
+}
 
 func (d *Driver) place(c *container) place {
 	p := place{
-		id: string(c.id), root: filepath.Join(d.Dir, dirRoot), program: d.Program, hosts: filepath.Join(d.Dir, fileHosts),
-		cgroup: "/" + c.group, seccomp: d.seccomp, hostNetwork: d.HostNetwork, swapLimit: d.cgroups.swapLimit(),
+		id: string(c.id), root: filepath.Join(d.config.Dir, dirRoot), program: d.config.Program, hosts: filepath.Join(d.config.Dir, fileHosts),
+		cgroup: "/" + c.group, seccomp: d.seccomp, hostNetwork: d.config.HostNetwork, swapLimit: d.cgroups.swapLimit(),
 	}
 	const resolv = "/etc/resolv.conf"
 	if _, err := os.Stat(resolv); err == nil {

@@ -23,12 +23,7 @@ func traces(t testing.TB, c Config) []string {
 			all = append(all, "mount "+line)
 		}
 	}
-	info, err := os.Open("/proc/self/mountinfo")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer info.Close()
-	for _, mount := range readCgroups(info).mounts {
+	for _, mount := range machine(t).mounts {
 		groups, err := filepath.Glob(filepath.Join(mount, groupOf(c.Cgroup, c.Dir), "*"))
 		if err != nil {
 			t.Fatal(err)

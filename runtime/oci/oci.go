@@ -7,7 +7,8 @@
 // OCI runtime, keeps the output, and writes down the exit. So an agent that
 // starts again finds everything in the folders. The root file system is mounted
 // in the monitor's own mount namespace and goes with it: the host's table of
-// mounts never shows it, and nothing needs to be unmounted.
+// mounts never shows it, and nothing needs to be unmounted. Whatever restarts the
+// agent must leave the monitors alone: systemd needs KillMode=process.
 //
 // The life of a container is in container.go; create.go, start.go, wait.go and
 // remove.go hold its steps, adopt.go what a new agent does first, spec.go what a
@@ -23,7 +24,6 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -63,7 +63,7 @@ type Config struct {
 
 // Driver runs containers on this machine. Close it when it is no longer used.
 type Driver struct {
-	Config
+	config  Config
 	cgroups cgroups
 	group   string // the parent of this driver's cgroups
 	seccomp *specs.LinuxSeccomp
@@ -125,7 +125,7 @@ func Open(ctx context.Context, c Config) (*Driver, error) {
 	if err != nil {
 		return nil, fmt.Errorf("lock the containers' folder: %w", err)
 	}
-	d := &Driver{Config: c, lock: lock, containers: map[runtime.ID]*container{}, names: map[string]runtime.ID{}}
+	d := &Driver{config: c, lock: lock, containers: map[runtime.ID]*container{}, names: map[string]runtime.ID{}}
 	if err := d.prepare(ctx); err != nil {
 		lock.Close()
 		return nil, err
@@ -141,39 +141,11 @@ func (d *Driver) prepare(ctx context.Context) error {
 	}
 	defer info.Close()
 	d.cgroups = readCgroups(info)
-	d.group = groupOf(d.Cgroup, d.Dir)
+	d.group = groupOf(d.config.Cgroup, d.config.Dir)
 	if d.seccomp, err = defaultSeccomp(); err != nil {
 		return fmt.Errorf("make the seccomp profile: %w", err)
 	}
 	return d.adopt(ctx)
-}
-
-// lockTime is how long the lock of a driver that was killed may outlive it, in a
-// child that it had forked and that had not yet become a monitor.
-const lockTime = 3 * time.Second
-
-func awaitLock(ctx context.Context, path string) (*os.File, error) {
-	ctx, cancel := context.WithTimeout(ctx, lockTime)
-	defer cancel()
-	for {
-		f, err := takeLock(path)
-		if !errors.Is(err, unix.EWOULDBLOCK) || !sleep(ctx, 10*time.Millisecond) {
-			return f, err
-		}
-	}
-}
-
-// takeLock opens a file and locks it for as long as it is open.
-func takeLock(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
-		return nil, err
-	}
-	return f, nil
 }
 
 // Close stops copying output and lets go of the containers, which run on. It
@@ -185,9 +157,14 @@ func (d *Driver) Close() error {
 	}
 	d.mu.Unlock()
 	d.reaping.Wait()
+	d.picking.Lock()
+	if d.picked != nil {
+		d.picked.close()
+	}
+	d.picking.Unlock()
 	if left, err := d.cgroups.list(d.group); err == nil && len(left) == 0 {
 		if err := d.cgroups.remove(d.group); err != nil {
-			d.Log.Debug("cgroup stays", "err", err)
+			d.config.Log.Debug("cgroup stays", "err", err)
 		}
 	}
 	return d.lock.Close()
@@ -198,22 +175,22 @@ func (d *Driver) Name() string { return "oci" }
 
 // Pull implements runtime.Driver.
 func (d *Driver) Pull(ctx context.Context, image string, progress func(runtime.PullProgress)) error {
-	return d.Config.Images.Pull(ctx, image, progress)
+	return d.config.Images.Pull(ctx, image, progress)
 }
 
 // Image implements runtime.Driver.
 func (d *Driver) Image(ctx context.Context, image string) (runtime.Image, error) {
-	return d.Config.Images.Image(ctx, image)
+	return d.config.Images.Image(ctx, image)
 }
 
 // Images implements runtime.Driver.
 func (d *Driver) Images(ctx context.Context) ([]runtime.Image, error) {
-	return d.Config.Images.Images(ctx)
+	return d.config.Images.Images(ctx)
 }
 
 // RemoveImage implements runtime.Driver.
 func (d *Driver) RemoveImage(ctx context.Context, image string) error {
-	img, err := d.Config.Images.Image(ctx, image)
+	img, err := d.config.Images.Image(ctx, image)
 	switch {
 	case errors.Is(err, functions.ErrNotFound):
 		return nil
@@ -231,7 +208,7 @@ func (d *Driver) RemoveImage(ctx context.Context, image string) error {
 	if user != "" && len(img.Names) <= 1 {
 		return functions.Conflict("image_in_use", "image %s is used by container %s", image, user)
 	}
-	return d.Config.Images.RemoveImage(ctx, image)
+	return d.config.Images.RemoveImage(ctx, image)
 }
 
 // List implements runtime.Driver.

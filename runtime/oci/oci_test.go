@@ -1,10 +1,14 @@
 package oci
 
 import (
+	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -41,7 +45,33 @@ func setUp(t testing.TB, program string) (Config, string) {
 		Dir: filepath.Join(t.TempDir(), "oci"), Program: entrytest.Program(t), Images: unpack(t, t.TempDir(), name, archive),
 		Runtime: program, Cgroup: "spillway-test",
 	}
+	t.Cleanup(func() { tidy(t, c) })
 	return c, name
+}
+
+// tidy ends what a test that failed has left, and removes the cgroups that a
+// driver keeps for the next one.
+func tidy(t testing.TB, c Config) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
+	defer cancel()
+	groups, group := machine(t), groupOf(c.Cgroup, c.Dir)
+	if err := errors.Join(groups.kill(ctx, group), groups.remove(group)); err != nil {
+		t.Errorf("cgroup %s stays: %v", group, err)
+	}
+	for _, mount := range groups.mounts {
+		_ = syscall.Rmdir(filepath.Join(mount, c.Cgroup)) // unless another test uses it
+	}
+}
+
+// machine is how cgroups are mounted here.
+func machine(t testing.TB) cgroups {
+	t.Helper()
+	info, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer info.Close()
+	return readCgroups(info)
 }
 
 func open(t testing.TB, c Config) *Driver {

@@ -54,7 +54,7 @@ func (d *Driver) destroy(ctx context.Context, c *container) error {
 		err := d.end(later, c)
 		c.unwatched(later)
 		if err = errors.Join(err, d.bury(later, string(c.id), c.group)); err != nil {
-			d.Log.Warn("a removed container is not wholly gone; the next start of the agent tries again", "container", c.id, "err", err)
+			d.config.Log.Warn("a removed container is not wholly gone; the next start of the agent tries again", "container", c.id, "err", err)
 		}
 		c.release()
 	})
@@ -70,10 +70,22 @@ const (
 // end kills a container, in whatever state it is, and returns when nothing of it
 // runs and its output is no longer copied.
 func (d *Driver) end(ctx context.Context, c *container) error {
+	err := d.halt(ctx, c)
+	if err == nil {
+		for _, o := range c.copies() {
+			o.stop()
+		}
+	}
+	return err
+}
+
+// halt kills a container, in whatever state it is, and returns when nothing of it
+// runs.
+func (d *Driver) halt(ctx context.Context, c *container) error {
 	for round := 0; ; round++ {
 		life, w := c.standing()
 		if life == created || life == exited {
-			break
+			return nil
 		}
 		if w != nil && (life == starting || round > patience) {
 			w.kill()
@@ -85,16 +97,12 @@ func (d *Driver) end(ctx context.Context, c *container) error {
 		over := c.unwatched(soon)
 		cancel()
 		if over {
-			break
+			return nil
 		}
 		if ctx.Err() != nil {
 			return fmt.Errorf("end container: %w", context.Cause(ctx))
 		}
 	}
-	for _, o := range c.copies() {
-		o.stop()
-	}
-	return nil
 }
 
 // unwatched waits until a container's monitor is gone, or reports false when ctx
@@ -127,11 +135,11 @@ func (d *Driver) bury(ctx context.Context, id, group string) error {
 			return err
 		}
 	}
-	if err := os.RemoveAll(filepath.Join(d.Logs, id)); err != nil {
+	if err := os.RemoveAll(filepath.Join(d.config.Logs, id)); err != nil {
 		return err
 	}
-	dead := filepath.Join(d.Dir, dirDead, id)
-	if err := gone(os.Rename(filepath.Join(d.Dir, dirContainers, id), dead)); err != nil {
+	dead := filepath.Join(d.config.Dir, dirDead, id)
+	if err := gone(os.Rename(filepath.Join(d.config.Dir, dirContainers, id), dead)); err != nil {
 		return err
 	}
 	return os.RemoveAll(dead)

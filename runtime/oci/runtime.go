@@ -19,8 +19,9 @@ import (
 
 // ociRuntime is a program that makes containers from OCI configurations.
 type ociRuntime struct {
-	path string
-	name string // with its version
+	path   string
+	name   string   // with its version
+	sealed *os.File // of the program in sealed memory; nil = it is executed from its path
 	// filter is the seccomp profile as crun has compiled it, in base64; empty = it
 	// compiles it for each container, which takes half of the processor's time of a
 	// launch.
@@ -56,8 +57,12 @@ func find(ctx context.Context, program string) (*ociRuntime, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ask %s for its version: %w", path, err)
 	}
+	sealed, err := seal(path)
+	if err != nil {
+		return nil, err
+	}
 	first, _, _ := strings.Cut(string(out), "\n") // "crun version 1.8.1"
-	return &ociRuntime{path: path, name: strings.Replace(first, " version", "", 1)}, nil
+	return &ociRuntime{path: path, sealed: sealed, name: strings.Replace(first, " version", "", 1)}, nil
 }
 
 // pick chooses the runtime, once: the first that passes the self-test.
@@ -68,14 +73,21 @@ func (d *Driver) pick(ctx context.Context) (*ociRuntime, error) {
 		return d.picked, nil
 	}
 	programs := []string{"crun", "runc"}
-	if d.Runtime != "" {
-		programs = []string{d.Runtime}
+	if d.config.Runtime != "" {
+		programs = []string{d.config.Runtime}
 	}
 	var all error
+	missing := 0
 	for _, program := range programs {
 		r, err := find(ctx, program)
+		if errors.Is(err, errNotInstalled) {
+			missing++
+		}
 		if err == nil {
 			r, err = d.prove(ctx, r)
+			if err != nil {
+				r.close()
+			}
 		}
 		if err == nil {
 			d.picked = r
@@ -86,7 +98,11 @@ func (d *Driver) pick(ctx context.Context) (*ociRuntime, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	return nil, unusable(d.cgroups, all)
+	e := unusable(d.cgroups, all)
+	if missing == len(programs) {
+		e = e.WithHint("install crun or runc on the node (apt-get install crun)")
+	}
+	return nil, e
 }
 
 // prove runs the self-test. A runtime that leaves its compiled seccomp filter
@@ -99,20 +115,23 @@ func (d *Driver) prove(ctx context.Context, r *ociRuntime) (*ociRuntime, error) 
 	quick := *r
 	quick.filter = base64.StdEncoding.EncodeToString(filter)
 	if again, err := d.try(ctx, &quick); err != nil || !bytes.Equal(filter, again) {
-		d.Log.Debug("the seccomp filter is compiled for each container", "runtime", r.name, "err", err)
+		d.config.Log.Debug("the seccomp filter is compiled for each container", "runtime", r.name, "err", err)
 		return r, nil
 	}
 	return &quick, nil
 }
 
+func (r *ociRuntime) close() {
+	if r.sealed != nil {
+		r.sealed.Close()
+	}
+}
+
 // unusable says why no runtime works, and what to do about it.
-func unusable(c cgroups, err error) error {
+func unusable(c cgroups, err error) *functions.Error {
 	e := functions.Unavailable("no_oci_runtime", "no OCI runtime works on this node (cgroup %s)", c.layout).WithCause(err)
-	switch {
-	case os.Geteuid() != 0:
+	if os.Geteuid() != 0 {
 		return e.WithHint("run the agent as root: it mounts file systems")
-	case errors.Is(err, errNotInstalled):
-		return e.WithHint("install crun or runc on the node (apt-get install crun)")
 	}
 	return e.WithHint("see the cause; the docker and containerd runtimes do without this one")
 }

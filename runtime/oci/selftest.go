@@ -49,11 +49,11 @@ func (d *Driver) try(ctx context.Context, r *ociRuntime) (filter []byte, err err
 	ctx, cancel := context.WithTimeout(ctx, trialTime)
 	defer cancel()
 	spec := runtime.Spec{Entrypoint: []string{wire.Program, wire.RoleFacts}, Memory: trialMemory}
-	c, err := d.write(r, newID(), spec, runtime.Image{}, []string{filepath.Join(d.Dir, dirEmpty)}, record{Trial: true})
+	c, err := d.write(r, newID(), spec, runtime.Image{}, []string{filepath.Join(d.config.Dir, dirEmpty)}, record{Trial: true})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", r.name, err)
 	}
-	err = d.observe(ctx, c)
+	err = d.observe(ctx, r, c)
 	if err == nil {
 		filter, err = os.ReadFile(filepath.Join(c.dir, dirState, string(c.id), fileFilter))
 		err = gone(err)
@@ -71,9 +71,9 @@ func (d *Driver) try(ctx context.Context, r *ociRuntime) (filter []byte, err err
 }
 
 // observe runs the container of the self-test and reads what it says of itself.
-func (d *Driver) observe(ctx context.Context, c *container) error {
+func (d *Driver) observe(ctx context.Context, r *ociRuntime, c *container) error {
 	var stdout, stderr bytes.Buffer
-	if err := d.start(ctx, c, runtime.Streams{Stdout: &stdout, Stderr: &stderr}); err != nil {
+	if err := d.start(ctx, r, c, runtime.Streams{Stdout: &stdout, Stderr: &stderr}); err != nil {
 		return fmt.Errorf("start a container: %w", err)
 	}
 	exit, err := c.wait(ctx)

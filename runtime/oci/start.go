@@ -20,8 +20,12 @@ import (
 // Start implements runtime.Driver.
 func (d *Driver) Start(ctx context.Context, id runtime.ID, streams runtime.Streams) error {
 	c, err := d.find(id)
+	var program *ociRuntime
 	if err == nil {
-		err = d.start(ctx, c, streams)
+		program, err = d.pick(ctx)
+	}
+	if err == nil {
+		err = d.start(ctx, program, c, streams)
 	}
 	if err != nil {
 		return &runtime.LaunchError{Stage: stageStart, Message: err.Error(), Hung: errors.Is(err, context.DeadlineExceeded), Err: err}
@@ -29,14 +33,14 @@ func (d *Driver) Start(ctx context.Context, id runtime.ID, streams runtime.Strea
 	return nil
 }
 
-func (d *Driver) start(ctx context.Context, c *container, streams runtime.Streams) error {
+func (d *Driver) start(ctx context.Context, program *ociRuntime, c *container, streams runtime.Streams) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	if err := c.begin(); err != nil {
 		return err
 	}
-	w, err := d.spawn(c, streams.Stdin)
+	w, err := d.spawn(program, c, streams.Stdin)
 	if err != nil {
 		close(c.attended)
 		c.fails(err.Error())
@@ -66,7 +70,7 @@ func (d *Driver) start(ctx context.Context, c *container, streams runtime.Stream
 }
 
 // spawn starts a container's monitor.
-func (d *Driver) spawn(c *container, stdin []byte) (*watch, error) {
+func (d *Driver) spawn(program *ociRuntime, c *container, stdin []byte) (*watch, error) {
 	if len(stdin) > 0 {
 		if err := os.WriteFile(filepath.Join(c.dir, wire.FileStdin), stdin, 0o600); err != nil {
 			return nil, fmt.Errorf("write standard input: %w", err)
@@ -94,10 +98,10 @@ func (d *Driver) spawn(c *container, stdin []byte) (*watch, error) {
 		return nil, err
 	}
 	defer null.Close()
-	process, err := os.StartProcess(d.Program, []string{d.Program, wire.RoleMonitor, c.dir}, &os.ProcAttr{
+	process, err := os.StartProcess(d.config.Program, []string{d.config.Program, wire.RoleMonitor, c.dir}, &os.ProcAttr{
 		Dir:   "/",
 		Env:   []string{"PATH=" + os.Getenv("PATH")}, // for the runtime and its hooks
-		Files: []*os.File{null, null, null, wire.MonitorSocket: theirs, wire.MonitorLock: lock},
+		Files: []*os.File{null, null, null, wire.MonitorSocket: theirs, wire.MonitorLock: lock, wire.MonitorRuntime: program.sealed},
 		Sys:   &syscall.SysProcAttr{Setsid: true, Cloneflags: syscall.CLONE_NEWNS},
 	})
 	if err != nil {
@@ -144,11 +148,11 @@ const lostTime = 30 * time.Second
 // lost ends a container whose monitor left no record: nobody watches what is
 // left of it, so it is killed.
 func (d *Driver) lost(ctx context.Context, c *container, why error) {
-	d.Log.Warn("a container's monitor was killed", "container", c.id, "err", why)
+	d.config.Log.Warn("a container's monitor was killed", "container", c.id, "err", why)
 	ctx, cancel := context.WithTimeout(ctx, lostTime)
 	defer cancel()
 	if err := d.cgroups.kill(ctx, c.group); err != nil {
-		d.Log.Error("kill what is left of a container", "container", c.id, "err", err)
+		d.config.Log.Error("kill what is left of a container", "container", c.id, "err", err)
 	}
 	begun, err := os.Stat(filepath.Join(c.dir, wire.FilePID))
 	if err != nil {
@@ -161,7 +165,7 @@ func (d *Driver) lost(ctx context.Context, c *container, why error) {
 		err = os.WriteFile(filepath.Join(c.dir, wire.FileExit), text, 0o600)
 	}
 	if err != nil {
-		d.Log.Warn("write the record of an exit", "container", c.id, "err", err)
+		d.config.Log.Warn("write the record of an exit", "container", c.id, "err", err)
 	}
 	c.exits(exitOf(e))
 }

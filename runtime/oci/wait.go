@@ -61,7 +61,7 @@ func (d *Driver) Attach(ctx context.Context, id runtime.ID, streams runtime.Stre
 		defer cancel()
 		dropped, err := framelog.Follow(ctx, d.logFile(id), streams.Stdout, streams.Stderr, c.over)
 		if err != nil && !errors.Is(err, context.Canceled) || dropped > 0 {
-			d.Log.Warn("output of a container is not whole", "container", id, "bytes", dropped, "err", err)
+			d.config.Log.Warn("output of a container is not whole", "container", id, "bytes", dropped, "err", err)
 		}
 	}()
 	return nil
@@ -91,13 +91,8 @@ func (d *Driver) Stop(ctx context.Context, id runtime.ID, grace time.Duration) e
 		case <-timer.C:
 		}
 	}
-	if err := d.cgroups.kill(ctx, c.group); err != nil {
+	if err := d.halt(ctx, c); err != nil {
 		return fmt.Errorf("stop container: %w", err)
 	}
-	select {
-	case <-c.over:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("stop container: %w", context.Cause(ctx))
-	}
+	return nil
 }

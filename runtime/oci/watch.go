@@ -124,20 +124,3 @@ func holdWatch(path string, pid int) (*watch, error) {
 	}
 	return &watch{pid: pid, handle: handle}, nil
 }
-
-// isLocked says whether a process holds the lock. No file is no lock.
-func isLocked(path string) (bool, error) {
-	f, err := os.Open(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	defer f.Close()
-	err = unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB)
-	if errors.Is(err, unix.EWOULDBLOCK) {
-		return true, nil
-	}
-	return false, err
-}

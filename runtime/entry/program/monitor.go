@@ -5,7 +5,6 @@ import (
 	"os/signal"
 	"runtime"
 	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -33,6 +32,7 @@ func monitor(args []string) int {
 	runtime.LockOSThread() // a parent's death is that of its thread
 	unix.CloseOnExec(wire.MonitorSocket)
 	unix.CloseOnExec(wire.MonitorLock)
+	unix.CloseOnExec(wire.MonitorRuntime)
 	unix.Umask(0o022)
 	_, err := unix.Pwrite(wire.MonitorLock, []byte(strconv.Itoa(os.Getpid())), 0)
 	// Not ignored but caught: what is ignored stays ignored in the container.
@@ -88,36 +88,6 @@ func (w *watch) prepare() error {
 	return mountRoot(w.launch)
 }
 
-// mountRoot lays a memory-backed layer over an image's: for the places where
-// the runtime mounts something that the image has not. The container itself
-// cannot write there. Layers are named by descriptor, because the kernel takes
-// one page of options, which paths would fill.
-func mountRoot(l wire.Launch) error {
-	if err := unix.Mount("tmpfs", l.Scratch, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0700,size="+strconv.FormatInt(l.Room, 10)); err != nil {
-		return &os.PathError{Op: "mount tmpfs on", Path: l.Scratch, Err: err}
-	}
-	upper, work := l.Scratch+"/upper", l.Scratch+"/work"
-	for _, dir := range []string{upper, work} {
-		if err := unix.Mkdir(dir, 0o755); err != nil {
-			return &os.PathError{Op: "mkdir", Path: dir, Err: err}
-		}
-	}
-	lowers := make([]string, len(l.Layers))
-	for i, layer := range l.Layers {
-		fd, err := unix.Open(layer, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return &os.PathError{Op: "open image layer", Path: layer, Err: err}
-		}
-		defer unix.Close(fd)
-		lowers[len(lowers)-1-i] = "/proc/self/fd/" + strconv.Itoa(fd)
-	}
-	options := "lowerdir=" + strings.Join(lowers, ":") + ",upperdir=" + upper + ",workdir=" + work
-	if err := unix.Mount("overlay", l.Root, "overlay", 0, options); err != nil {
-		return &os.PathError{Op: "mount overlay on", Path: l.Root, Err: err}
-	}
-	return nil
-}
-
 // run brings the container to life and stays until it has ended. An error means
 // that it never ran.
 func (w *watch) run() error {
@@ -135,7 +105,11 @@ func (w *watch) run() error {
 	if err := unix.Pipe2(errs[:], unix.O_CLOEXEC); err != nil {
 		return os.NewSyscallError("pipe", err)
 	}
-	program, err := syscall.ForkExec(w.launch.Argv[0], w.launch.Argv, &syscall.ProcAttr{
+	path := w.launch.Argv[0]
+	if seals, err := unix.FcntlInt(wire.MonitorRuntime, unix.F_GET_SEALS, 0); err == nil && seals != 0 {
+		path = "/proc/self/fd/" + strconv.Itoa(wire.MonitorRuntime)
+	}
+	program, err := syscall.ForkExec(path, w.launch.Argv, &syscall.ProcAttr{
 		Env:   os.Environ(),
 		Files: []uintptr{stdin.Fd(), uintptr(out[1]), uintptr(errs[1])},
 		Sys:   &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}, // a container without a monitor must not come to life
@@ -261,54 +235,4 @@ func (w *watch) finish(e wire.Exit, r wire.Report) {
 		defer w.mu.Unlock()
 		w.tell(wire.AppendFrame(nil, wire.KindReport, text))
 	}
-}
-
-// unstarted is a runtime that did not start the container.
-type unstarted struct {
-	status syscall.WaitStatus
-	words  string
-}
-
-func (r unstarted) Error() string {
-	if r.words != "" {
-		return r.words
-	}
-	if r.status.Signaled() {
-		return "the OCI runtime was killed by signal " + strconv.Itoa(int(r.status.Signal()))
-	}
-	return "the OCI runtime exited with " + strconv.Itoa(r.status.ExitStatus())
-}
-
-// tail reads what a pipe holds now.
-func tail(fd int) string {
-	_ = unix.SetNonblock(fd, true) // or it would wait, as it must not
-	buf := make([]byte, 8<<10)
-	n, _ := unix.Read(fd, buf)
-	return strings.TrimSpace(strings.ReplaceAll(string(buf[:max(n, 0)]), "\x00", ""))
-}
-
-func readPID() (int, error) {
-	text, err := os.ReadFile(wire.FilePID)
-	if err != nil {
-		return 0, err
-	}
-	return strconv.Atoi(strings.TrimSpace(string(text)))
-}
-
-// oomKills reads how many processes the kernel has killed for a group's memory
-// limit, under either version of cgroups.
-func oomKills(dir string) int {
-	for _, name := range []string{"/memory.events", "/memory.oom_control"} {
-		text, err := os.ReadFile(dir + name)
-		if err != nil {
-			continue
-		}
-		for line := range strings.Lines(string(text)) {
-			if count, ok := strings.CutPrefix(line, "oom_kill "); ok {
-				n, _ := strconv.Atoi(strings.TrimSpace(count)) // the kernel writes a number
-				return n
-			}
-		}
-	}
-	return 0
 }

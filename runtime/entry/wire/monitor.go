@@ -22,6 +22,9 @@ const (
 const (
 	MonitorSocket = 3 // to the agent: Hello when the container runs, output, and Report at the end
 	MonitorLock   = 4 // FileLock, locked
+	// MonitorRuntime may be a copy of the OCI runtime in sealed memory, which is
+	// executed in the place of the file then.
+	MonitorRuntime = 5
 )
 
 // Launch says how a monitor brings its container to life.
