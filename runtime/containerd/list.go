@@ -1,0 +1,80 @@
+package containerd
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"strconv"
+	"strings"
+
+	"github.com/containerd/containerd/api/services/tasks/v1"
+	"github.com/containerd/containerd/api/types/task"
+	"github.com/containerd/errdefs"
+
+	"github.com/spillway/spillway/runtime"
+)
+
+// List implements runtime.Driver.
+func (d *Driver) List(ctx context.Context, labels map[string]string) ([]runtime.Info, error) {
+	ctx = d.in(ctx)
+	found, err := d.engine.ContainerService().List(ctx, filter(labels)...)
+	if err != nil {
+		return nil, translateError("list containers", err)
+	}
+	if len(found) == 0 {
+		return nil, nil
+	}
+	running, err := d.engine.TaskService().List(ctx, &tasks.ListTasksRequest{})
+	if err != nil {
+		return nil, translateError("list what runs", err)
+	}
+	status := make(map[string]task.Status, len(running.Tasks))
+	for _, t := range running.Tasks {
+		status[t.ID] = t.Status
+	}
+	infos := make([]runtime.Info, len(found))
+	for i, c := range found {
+		id := runtime.ID(c.ID)
+		infos[i] = runtime.Info{ID: id, Name: c.ID, Labels: c.Labels, State: stateOf(status[c.ID], !d.folder(id).startedAt().IsZero())}
+	}
+	return infos, nil
+}
+
+// filter says that a container has all these labels.
+func filter(labels map[string]string) []string {
+	if len(labels) == 0 {
+		return nil
+	}
+	var each []string
+	for k, v := range labels {
+		each = append(each, "labels."+strconv.Quote(k)+"=="+strconv.Quote(v))
+	}
+	return []string{strings.Join(each, ",")}
+}
+
+// stateOf is where a container stands. The status is unknown where there is no
+// process of it and no shim.
+func stateOf(s task.Status, started bool) runtime.ContainerState {
+	switch {
+	case s == task.Status_RUNNING, s == task.Status_PAUSED, s == task.Status_PAUSING:
+		return runtime.Up
+	case started:
+		return runtime.Exited
+	}
+	return runtime.Created
+}
+
+// Usage implements runtime.Driver.
+func (d *Driver) Usage(ctx context.Context, id runtime.ID) (runtime.Usage, error) {
+	usage, err := d.cgroups.usage(d.group(id))
+	if !errors.Is(err, fs.ErrNotExist) {
+		return usage, err
+	}
+	ctx = d.in(ctx)
+	if _, err := d.engine.ContainerService().Get(ctx, string(id)); errdefs.IsNotFound(err) {
+		return runtime.Usage{}, containerMissing(id)
+	} else if err != nil {
+		return runtime.Usage{}, translateError("read what container uses", err)
+	}
+	return runtime.Usage{}, nil // nothing of it runs
+}

@@ -1,0 +1,211 @@
+package containerd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/plugins"
+
+	"github.com/spillway/spillway/functions"
+	"github.com/spillway/spillway/runtime"
+)
+
+// pull is the fetching of one image, for all who want it. It is called off when
+// the last of them has gone.
+type pull struct {
+	cancel context.CancelFunc
+	done   chan struct{} // closed when err is set
+	err    error
+	who    int // guarded by Driver.mu
+
+	mu      sync.Mutex // guards tell
+	tell    map[int]func(runtime.PullProgress)
+	tellers int
+}
+
+// Pull implements runtime.Driver.
+func (d *Driver) Pull(ctx context.Context, name string, progress func(runtime.PullProgress)) error {
+	full, err := fullName(name)
+	if err != nil {
+		return err
+	}
+	switch ready, err := d.ready(d.in(ctx), name); {
+	case err != nil && !errors.Is(err, functions.ErrNotFound):
+		return err
+	case ready:
+		return nil
+	}
+	p := d.join(name, full)
+	defer d.leave(full, p)
+	defer p.listen(progress)()
+	select {
+	case <-p.done:
+		return p.err
+	case <-ctx.Done():
+		return fmt.Errorf("pull image %s: %w", name, context.Cause(ctx))
+	}
+}
+
+// join returns the pull of an image, which it begins if nobody has.
+func (d *Driver) join(name, full string) *pull {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	p := d.pulls[full]
+	if p == nil {
+		ctx, cancel := context.WithCancel(d.alive)
+		p = &pull{cancel: cancel, done: make(chan struct{}), tell: map[int]func(runtime.PullProgress){}}
+		d.pulls[full] = p
+		d.work.Go(func() {
+			defer close(p.done)
+			defer cancel()
+			p.err = d.fetch(d.in(ctx), name, full, p.report)
+			d.forgetPull(full, p)
+		})
+	}
+	p.who++
+	return p
+}
+
+// leave is the end of one caller's interest.
+func (d *Driver) leave(full string, p *pull) {
+	d.mu.Lock()
+	p.who--
+	last := p.who == 0
+	d.mu.Unlock()
+	if last {
+		d.forgetPull(full, p)
+		p.cancel()
+	}
+}
+
+// forgetPull lets the next caller begin anew.
+func (d *Driver) forgetPull(full string, p *pull) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.pulls[full] == p {
+		delete(d.pulls, full)
+	}
+}
+
+// listen passes progress on until the function that it returns is called.
+func (p *pull) listen(progress func(runtime.PullProgress)) (stop func()) {
+	if progress == nil {
+		return func() {}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.tellers++
+	key := p.tellers
+	p.tell[key] = progress
+	return func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		delete(p.tell, key)
+	}
+}
+
+func (p *pull) report(now runtime.PullProgress) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, tell := range p.tell {
+		tell(now)
+	}
+}
+
+// ready reports whether an image is there and its file system is unpacked.
+func (d *Driver) ready(ctx context.Context, name string) (bool, error) {
+	img, err := d.find(ctx, name)
+	if err != nil {
+		return false, err
+	}
+	snapshotter, err := d.useSnapshotter(ctx)
+	if err != nil {
+		return false, err
+	}
+	ok, err := img.IsUnpacked(ctx, snapshotter)
+	return ok, translateError("look for image "+name, err)
+}
+
+// fetch brings an image from the source and unpacks it. One that was brought
+// before, and whose unpacking failed, is unpacked.
+func (d *Driver) fetch(ctx context.Context, name, full string, progress func(runtime.PullProgress)) error {
+	img, err := d.find(ctx, name)
+	if errors.Is(err, functions.ErrNotFound) {
+		if err := d.bring(ctx, name, full, progress); err != nil {
+			return err
+		}
+		img, err = d.find(ctx, name)
+	}
+	if err != nil {
+		return err
+	}
+	return d.unpack(ctx, img)
+}
+
+func (d *Driver) bring(ctx context.Context, name, full string, progress func(runtime.PullProgress)) error {
+	if d.cfg.Source == nil {
+		return imageMissing(name, nil)
+	}
+	archive, err := d.cfg.Source.Archive(ctx, name, progress)
+	if err != nil {
+		return fmt.Errorf("get image %s: %w", name, err)
+	}
+	defer archive.Close()
+	// The archive may call the image otherwise or nothing at all: what it holds
+	// is what was asked for, and gets that name too.
+	_, err = d.engine.Import(ctx, archive, client.WithIndexName(full))
+	if err != nil {
+		return translateError("import image "+name, err)
+	}
+	return nil
+}
+
+func (d *Driver) unpack(ctx context.Context, img client.Image) error {
+	snapshotter, err := d.useSnapshotter(ctx)
+	if err != nil {
+		return err
+	}
+	return translateError("unpack image "+img.Name(), img.Unpack(ctx, snapshotter))
+}
+
+// The snapshotters to choose from, and what containerd calls all of them.
+const (
+	snapshotterPlugins = string(plugins.SnapshotPlugin)
+	overlayfs          = "overlayfs"
+	nativeCopies       = "native"
+)
+
+// useSnapshotter says which snapshotter to use: the configured one, or the best
+// that works here. Native copies every file for every container.
+func (d *Driver) useSnapshotter(ctx context.Context) (string, error) {
+	d.mu.Lock()
+	known := d.snapshotter
+	d.mu.Unlock()
+	if known != "" {
+		return known, nil
+	}
+	found, err := d.engine.IntrospectionService().Plugins(ctx, "type=="+snapshotterPlugins)
+	if err != nil {
+		return "", translateError("ask containerd for its snapshotters", err)
+	}
+	works := map[string]bool{}
+	for _, p := range found.Plugins {
+		works[p.ID] = p.InitErr == nil
+	}
+	for _, name := range []string{overlayfs, nativeCopies} {
+		if works[name] {
+			d.mu.Lock()
+			d.snapshotter = name
+			d.mu.Unlock()
+			if name == nativeCopies {
+				d.log.Warn("containerd cannot use overlayfs here: every container gets a copy of its image")
+			}
+			return name, nil
+		}
+	}
+	return "", functions.Unavailable("no_snapshotter", "containerd has no usable snapshotter").
+		WithHint("look for overlayfs in: ctr plugins ls; or name one that works")
+}

@@ -1,0 +1,183 @@
+package containerd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"syscall"
+	"time"
+
+	"github.com/containerd/containerd/api/services/tasks/v1"
+	"github.com/containerd/containerd/api/types/task"
+	"github.com/containerd/errdefs"
+
+	"github.com/spillway/spillway/functions"
+	"github.com/spillway/spillway/runtime"
+)
+
+// The pauses between two questions to a containerd that does not answer.
+const (
+	firstPause   = 50 * time.Millisecond
+	longestPause = 2 * time.Second
+)
+
+// drainTime bounds how long output may trail behind the exit.
+const drainTime = 10 * time.Second
+
+// codeLost is the exit code of a container whose exit nobody saw.
+const codeLost = 128 + int(syscall.SIGKILL)
+
+// Wait implements runtime.Driver. It waits on while containerd is away:
+// containers run on meanwhile, so that is no part of how they end. Exit.EngineAway
+// says that a container's shim is gone, by a reboot for one, and its exit with it.
+func (d *Driver) Wait(ctx context.Context, id runtime.ID) (runtime.Exit, error) {
+	ctx = d.in(ctx)
+	exit, err := d.exited(ctx, id)
+	if err != nil {
+		return runtime.Exit{}, err
+	}
+	d.mu.Lock()
+	outs := d.outputs[id]
+	d.mu.Unlock()
+	timer := time.NewTimer(drainTime)
+	defer timer.Stop()
+	for _, out := range outs {
+		select {
+		case <-out.done:
+		case <-ctx.Done():
+			return runtime.Exit{}, fmt.Errorf("wait for output: %w", context.Cause(ctx))
+		case <-timer.C:
+			d.log.Warn("output did not end with its container", "container", id)
+			return exit, nil
+		}
+	}
+	return exit, nil
+}
+
+// exited blocks until the container has exited, however often containerd goes
+// away meanwhile.
+func (d *Driver) exited(ctx context.Context, id runtime.ID) (runtime.Exit, error) {
+	for pause := firstPause; ; pause = min(2*pause, longestPause) {
+		exit, err := d.exit(ctx, id)
+		switch {
+		case err == nil:
+			return exit, nil
+		case ctx.Err() != nil:
+			return runtime.Exit{}, fmt.Errorf("wait for container: %w", context.Cause(ctx))
+		case errors.Is(err, functions.ErrNotFound), errors.Is(err, functions.ErrConflict):
+			return runtime.Exit{}, err
+		}
+		d.log.Warn("containerd went away while a container ran", "container", id, "err", err)
+		if !sleep(ctx, pause) {
+			return runtime.Exit{}, fmt.Errorf("wait for container: %w", context.Cause(ctx))
+		}
+	}
+}
+
+// exit waits for the container's exit, as long as containerd answers.
+func (d *Driver) exit(ctx context.Context, id runtime.ID) (runtime.Exit, error) {
+	now, err := d.engine.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: string(id)})
+	if errdefs.IsNotFound(native(err)) {
+		return d.lost(ctx, id)
+	} else if err != nil {
+		return runtime.Exit{}, translateError("look at container", err)
+	}
+	code, at := now.Process.ExitStatus, now.Process.ExitedAt
+	switch now.Process.Status {
+	case task.Status_CREATED:
+		return runtime.Exit{}, neverStarted(id)
+	case task.Status_STOPPED:
+	default:
+		ended, err := d.engine.TaskService().Wait(ctx, &tasks.WaitRequest{ContainerID: string(id)})
+		if errdefs.IsNotFound(native(err)) {
+			return d.lost(ctx, id)
+		} else if err != nil {
+			return runtime.Exit{}, translateError("wait for container", err)
+		}
+		code, at = ended.ExitStatus, ended.ExitedAt
+	}
+	started := d.folder(id).startedAt()
+	if started.IsZero() { // it was removed before it could run
+		return runtime.Exit{}, neverStarted(id)
+	}
+	exit := runtime.Exit{Code: int(code), OOMKilled: d.cgroups.oomKilled(d.group(id)), StartedAt: started, FinishedAt: at.AsTime()}
+	if exit.FinishedAt.Before(started) {
+		exit.FinishedAt = started
+	}
+	return exit, nil
+}
+
+// lost is the exit of a container that has no process and no shim.
+func (d *Driver) lost(ctx context.Context, id runtime.ID) (runtime.Exit, error) {
+	_, err := d.engine.ContainerService().Get(ctx, string(id))
+	if errdefs.IsNotFound(err) {
+		return runtime.Exit{}, containerMissing(id)
+	} else if err != nil {
+		return runtime.Exit{}, translateError("look for container", err)
+	}
+	f := d.folder(id)
+	started := f.startedAt()
+	if started.IsZero() {
+		return runtime.Exit{}, neverStarted(id)
+	}
+	last := f.lastOutput()
+	if last.Before(started) {
+		last = started
+	}
+	return runtime.Exit{Code: codeLost, EngineAway: true, StartedAt: started, FinishedAt: last}, nil
+}
+
+func neverStarted(id runtime.ID) error {
+	return functions.Conflict("not_started", "container %s was never started", id)
+}
+
+// Stop implements runtime.Driver.
+func (d *Driver) Stop(ctx context.Context, id runtime.ID, grace time.Duration) error {
+	ctx = d.in(ctx)
+	if grace > 0 {
+		gone, err := d.kill(ctx, id, syscall.SIGTERM)
+		if gone || err != nil {
+			return err
+		}
+		asked, cancel := context.WithTimeout(ctx, grace)
+		defer cancel()
+		if _, err := d.exit(asked, id); err == nil || errors.Is(err, functions.ErrNotFound) {
+			return nil
+		}
+	}
+	gone, err := d.kill(ctx, id, syscall.SIGKILL)
+	if gone || err != nil {
+		return err
+	}
+	if _, err := d.exit(ctx, id); err != nil && !errors.Is(err, functions.ErrNotFound) {
+		return fmt.Errorf("stop container: %w", err)
+	}
+	return nil
+}
+
+// kill sends a signal; gone means that nothing runs that could take it.
+func (d *Driver) kill(ctx context.Context, id runtime.ID, signal syscall.Signal) (gone bool, err error) {
+	now, err := d.engine.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: string(id)})
+	if err == nil && (now.Process.Status == task.Status_CREATED || now.Process.Status == task.Status_STOPPED) {
+		return true, nil
+	}
+	if err == nil {
+		_, err = d.engine.TaskService().Kill(ctx, &tasks.KillRequest{ContainerID: string(id), Signal: uint32(signal)})
+	}
+	if n := native(err); errdefs.IsNotFound(n) || errdefs.IsFailedPrecondition(n) {
+		return true, nil
+	}
+	return false, translateError("signal container", err)
+}
+
+// sleep waits, or reports false when ctx ends first.
+func sleep(ctx context.Context, pause time.Duration) bool {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
