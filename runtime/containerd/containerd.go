@@ -78,6 +78,7 @@ type Driver struct {
 	snapshotter string     // empty until it was asked for
 	creating    map[runtime.ID]bool
 	outputs     map[runtime.ID][]*output
+	reaping     map[runtime.ID]chan struct{} // each is closed when the container's task is deleted
 	pulls       map[string]*pull
 }
 
@@ -125,7 +126,7 @@ func New(c Config) (*Driver, error) {
 	return &Driver{
 		alive: alive, stop: stop,
 		cfg: c, engine: engine, cgroups: findCgroups(), log: c.Log.With("component", "containerd"), snapshotter: c.Snapshotter,
-		creating: map[runtime.ID]bool{}, outputs: map[runtime.ID][]*output{}, pulls: map[string]*pull{},
+		creating: map[runtime.ID]bool{}, outputs: map[runtime.ID][]*output{}, reaping: map[runtime.ID]chan struct{}{}, pulls: map[string]*pull{},
 	}, nil
 }
 

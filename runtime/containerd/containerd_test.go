@@ -16,6 +16,7 @@ import (
 	"github.com/spillway/spillway/functions"
 	"github.com/spillway/spillway/runtime"
 	"github.com/spillway/spillway/runtime/containerd/containerdtest"
+	"github.com/spillway/spillway/runtime/entry/entrytest"
 	"github.com/spillway/spillway/runtime/runtimetest"
 )
 
@@ -44,7 +45,7 @@ func on(t testing.TB, address string) *place {
 	image, archive := runtimetest.BoxImage(t)
 	p := &place{image: image, cfg: Config{
 		Address: address, Namespace: fmt.Sprintf("spillway-test-%d", os.Getpid()),
-		StateDir: t.TempDir(), Program: stub(), Source: archives{image: archive},
+		StateDir: t.TempDir(), Program: entrytest.Program(t), Source: archives{image: archive},
 	}}
 	t.Cleanup(func() { empty(t, p.cfg) })
 	return p

@@ -16,11 +16,14 @@ import (
 // container's as long as the container is in containerd's list.
 type folder string
 
-func (d *Driver) folder(id runtime.ID) folder { return folder(filepath.Join(d.cfg.StateDir, string(id))) }
+func (d *Driver) folder(id runtime.ID) folder {
+	return folder(filepath.Join(d.cfg.StateDir, string(id)))
+}
 
 func (f folder) stdin() string   { return filepath.Join(string(f), "stdin") }
 func (f folder) hosts() string   { return filepath.Join(string(f), "hosts") }
 func (f folder) log() string     { return filepath.Join(string(f), "log") }
+func (f folder) exit() string    { return filepath.Join(string(f), "exit") }
 func (f folder) started() string { return filepath.Join(string(f), "started") }
 
 const hosts = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -152,8 +153,10 @@ func (d *Driver) clean(ctx context.Context, id runtime.ID) error {
 
 // logger is the program that containerd starts to keep a container's output.
 func (d *Driver) logger(id runtime.ID, spec runtime.Spec) *url.URL {
-	// The program's arguments are the key and the value, in this order.
-	return &url.URL{Scheme: "binary", Path: d.cfg.Program, RawQuery: url.Values{wire.RoleLog: {d.folder(id).log()}}.Encode()}
+	limit := max(or(spec.LogSize, defaultLogSize), smallestLogSize)
+	// The key and the value are the program's arguments.
+	query := url.Values{wire.RoleLog: {strconv.FormatInt(int64(limit), 10) + ":" + d.folder(id).log()}}
+	return &url.URL{Scheme: "binary", Path: d.cfg.Program, RawQuery: query.Encode()}
 }
 
 // group is the container's cgroup.

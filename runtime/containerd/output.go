@@ -50,6 +50,7 @@ func (d *Driver) forget(id runtime.ID) {
 	d.mu.Lock()
 	outs := d.outputs[id]
 	delete(d.outputs, id)
+	delete(d.reaping, id)
 	d.mu.Unlock()
 	for _, out := range outs {
 		out.stop()

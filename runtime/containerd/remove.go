@@ -27,7 +27,10 @@ func (d *Driver) Remove(ctx context.Context, id runtime.ID) error {
 // erase kills what runs of a container and deletes all that there is of it: the
 // folder last, because its being there says that something may be left.
 func (d *Driver) erase(ctx context.Context, id runtime.ID) error {
-	err := d.eraseContainer(ctx, id)
+	err := d.reaped(ctx, id)
+	if err == nil {
+		err = d.eraseContainer(ctx, id)
+	}
 	if err != nil {
 		return translateError(fmt.Sprintf("remove container %s", id), err)
 	}

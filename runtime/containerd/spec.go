@@ -23,6 +23,8 @@ const (
 	defaultMemory         = 512 * functions.MiB
 	defaultPids     int64 = 256
 	defaultTmpfs          = 64 * functions.MiB
+	defaultLogSize        = 8 * functions.MiB
+	smallestLogSize       = 64 * functions.KiB
 	cpuPeriod             = 100_000 // microseconds
 	quotaPerMilli         = cpuPeriod / 1000
 	longestHostname       = 63

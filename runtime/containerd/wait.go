@@ -76,6 +76,9 @@ func (d *Driver) exited(ctx context.Context, id runtime.ID) (runtime.Exit, error
 
 // exit waits for the container's exit, as long as containerd answers.
 func (d *Driver) exit(ctx context.Context, id runtime.ID) (runtime.Exit, error) {
+	if exit, ok := d.folder(id).ended(); ok {
+		return exit, nil
+	}
 	now, err := d.engine.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: string(id)})
 	if errdefs.IsNotFound(native(err)) {
 		return d.lost(ctx, id)
@@ -104,7 +107,7 @@ func (d *Driver) exit(ctx context.Context, id runtime.ID) (runtime.Exit, error) 
 	if exit.FinishedAt.Before(started) {
 		exit.FinishedAt = started
 	}
-	return exit, nil
+	return d.settle(id, exit)
 }
 
 // lost is the exit of a container that has no process and no shim.
@@ -116,6 +119,9 @@ func (d *Driver) lost(ctx context.Context, id runtime.ID) (runtime.Exit, error) 
 		return runtime.Exit{}, translateError("look for container", err)
 	}
 	f := d.folder(id)
+	if exit, ok := f.ended(); ok { // somebody else saw it meanwhile
+		return exit, nil
+	}
 	started := f.startedAt()
 	if started.IsZero() {
 		return runtime.Exit{}, neverStarted(id)
@@ -124,7 +130,7 @@ func (d *Driver) lost(ctx context.Context, id runtime.ID) (runtime.Exit, error) 
 	if last.Before(started) {
 		last = started
 	}
-	return runtime.Exit{Code: codeLost, EngineAway: true, StartedAt: started, FinishedAt: last}, nil
+	return f.end(runtime.Exit{Code: codeLost, EngineAway: true, StartedAt: started, FinishedAt: last})
 }
 
 func neverStarted(id runtime.ID) error {
