@@ -108,10 +108,14 @@ func empty(t testing.TB, c Config) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, dir := range append(groups, "/sys/fs/cgroup/spillway/"+c.Namespace) {
+	groups = append(groups, "/sys/fs/cgroup/spillway/"+c.Namespace)
+	for _, dir := range append(groups, "/run/containerd/runc/"+c.Namespace) {
 		if err := os.Remove(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
-			t.Errorf("remove the cgroup: %v", err)
+			t.Errorf("remove what the namespace leaves: %v", err)
 		}
+	}
+	for _, dir := range groups {
+		os.Remove(filepath.Dir(dir)) // fails where others have containers
 	}
 }
 

@@ -23,21 +23,24 @@ const reapLimit = 30 * time.Second
 // only then; and each task costs a shim, some 10 MB of memory. From here on the
 // container's folder alone says how it ended. Of several exits the first counts.
 func (d *Driver) settle(id runtime.ID, exit runtime.Exit) (runtime.Exit, error) {
-	exit, err := d.folder(id).end(exit)
-	if err != nil {
-		return runtime.Exit{}, err
-	}
+	// Who sees the note finds the reap, too.
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.reaping[id] == nil {
-		done := make(chan struct{})
+	done, first := d.reaping[id], false
+	if done == nil {
+		done, first = make(chan struct{}), true
 		d.reaping[id] = done
+	}
+	d.mu.Unlock()
+	exit, err := d.folder(id).end(exit)
+	if first {
 		d.work.Go(func() {
-			d.reap(id)
+			if err == nil {
+				d.reap(id)
+			}
 			close(done)
 		})
 	}
-	return exit, nil
+	return exit, err
 }
 
 func (d *Driver) reap(id runtime.ID) {

@@ -2,13 +2,16 @@ package containerd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"syscall"
 
 	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/pkg/identifiers"
 	"github.com/containerd/errdefs"
 
+	"github.com/spillway/spillway/functions"
 	"github.com/spillway/spillway/runtime"
 )
 
@@ -27,7 +30,7 @@ func (d *Driver) Remove(ctx context.Context, id runtime.ID) error {
 // erase kills what runs of a container and deletes all that there is of it: the
 // folder last, because its being there says that something may be left.
 func (d *Driver) erase(ctx context.Context, id runtime.ID) error {
-	err := d.reaped(ctx, id)
+	err := d.finish(ctx, id)
 	if err == nil {
 		err = d.eraseContainer(ctx, id)
 	}
@@ -38,6 +41,21 @@ func (d *Driver) erase(ctx context.Context, id runtime.ID) error {
 		return fmt.Errorf("remove the container's folder: %w", err)
 	}
 	return nil
+}
+
+// finish ends a container that was started in the way of every other exit, so
+// that whoever waits for it does not delete what runs at the same time.
+func (d *Driver) finish(ctx context.Context, id runtime.ID) error {
+	if d.folder(id).startedAt().IsZero() {
+		return nil
+	}
+	if _, err := d.kill(ctx, id, syscall.SIGKILL); err != nil {
+		return err
+	}
+	if _, err := d.exit(ctx, id); err != nil && !errors.Is(err, functions.ErrNotFound) && !errors.Is(err, functions.ErrConflict) {
+		return err
+	}
+	return d.reaped(ctx, id)
 }
 
 func (d *Driver) eraseContainer(ctx context.Context, id runtime.ID) error {
