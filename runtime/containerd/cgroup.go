@@ -3,10 +3,15 @@ package containerd
 import (
 	"bufio"
 	"bytes"
+	"context"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
+	"time"
 
 	"github.com/spillway/spillway/functions"
 	"github.com/spillway/spillway/runtime"
@@ -66,6 +71,44 @@ func (c cgroups) oomKilled(group string) bool {
 	}
 	n, err := c.field(group, file, "oom_kill")
 	return err == nil && n > 0
+}
+
+// The tries of one removal of a group, for about two seconds: processes that are
+// killed take a while to leave it.
+const (
+	groupTries = 40
+	groupPause = 50 * time.Millisecond
+)
+
+// remove deletes a group from every hierarchy, with what may still run in it. A
+// launch that was called off leaves one.
+func (c cgroups) remove(ctx context.Context, group string) error {
+	dirs := []string{cgroupRoot + group}
+	if c.version == 1 {
+		var err error
+		if dirs, err = filepath.Glob(cgroupRoot + "/*" + group); err != nil {
+			return err
+		}
+	}
+	for _, dir := range dirs {
+		for try := 1; ; try++ {
+			err := os.Remove(dir)
+			if err == nil || errors.Is(err, fs.ErrNotExist) {
+				break
+			}
+			if procs, err := os.ReadFile(filepath.Join(dir, "cgroup.procs")); err == nil {
+				for pid := range strings.FieldsSeq(string(procs)) {
+					if n, err := strconv.Atoi(pid); err == nil && n > 0 {
+						syscall.Kill(n, syscall.SIGKILL)
+					}
+				}
+			}
+			if try == groupTries || !sleep(ctx, groupPause) {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func (c cgroups) number(group, file string) (int64, error) {

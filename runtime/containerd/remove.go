@@ -37,6 +37,9 @@ func (d *Driver) erase(ctx context.Context, id runtime.ID) error {
 	if err != nil {
 		return translateError(fmt.Sprintf("remove container %s", id), err)
 	}
+	if err := d.cgroups.remove(ctx, d.group(id)); err != nil {
+		return fmt.Errorf("remove the container's cgroup: %w", err)
+	}
 	if err := os.RemoveAll(string(d.folder(id))); err != nil {
 		return fmt.Errorf("remove the container's folder: %w", err)
 	}
