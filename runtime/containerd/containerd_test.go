@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -20,7 +21,13 @@ import (
 	"github.com/spillway/spillway/runtime/runtimetest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if order := os.Getenv(agentVariable); order != "" {
+		fmt.Println(beAgent(order))
+		os.Exit(1)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // archives is a source that holds archives by the images' names.
 type archives map[string][]byte
@@ -173,5 +180,78 @@ func TestNobodyListens(t *testing.T) {
 	defer cancel()
 	if _, err := d.Wait(short, "a"); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Wait: %v, want it to wait until its context ends", err)
+	}
+}
+
+func TestProbeSaysWhatIsWrong(t *testing.T) {
+	dir := t.TempDir()
+	plain := filepath.Join(dir, "plain")
+	if err := os.WriteFile(plain, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		cfg  Config
+		code string
+	}{
+		"no entry program":            {Config{StateDir: dir, Program: filepath.Join(dir, "none")}, "entry_program_missing"},
+		"an entry program without x":  {Config{StateDir: dir, Program: plain}, "entry_program_missing"},
+		"no socket":                   {Config{StateDir: dir, Program: "/bin/sh", Address: filepath.Join(dir, "none.sock")}, "engine_unreachable"},
+		"a file that is not a socket": {Config{StateDir: dir, Program: "/bin/sh", Address: plain}, "engine_unreachable"},
+	} {
+		d, err := New(c.cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = d.Probe(t.Context())
+		var said *functions.Error
+		if !errors.As(err, &said) || said.Code != c.code || said.Hint == "" || !errors.Is(err, functions.ErrUnavailable) {
+			t.Errorf("%s: %v, want %s with a hint", name, err, c.code)
+		}
+		d.Close()
+	}
+	for _, c := range []Config{{}, {StateDir: dir}, {StateDir: dir, Program: "entry"}, {StateDir: dir, Program: plain, Address: "tcp://a:1"}} {
+		if _, err := New(c); !errors.Is(err, functions.ErrInvalid) {
+			t.Errorf("New(%+v): %v, want invalid", c, err)
+		}
+	}
+}
+
+func TestTooOld(t *testing.T) {
+	for version, want := range map[string]bool{
+		"v1.6.20": false, "1.6.20~ds1": false, "2.4.2+unknown": false, "v2.0.0-rc.1": false, "": false, "12f3a": false,
+		"v1.5.18": true, "1.4.13~ds1": true, "v0.2.9": true,
+	} {
+		if got := tooOld(version); got != want {
+			t.Errorf("tooOld(%q) = %v, want %v", version, got, want)
+		}
+	}
+}
+
+func TestEgress(t *testing.T) {
+	p := on(t, containerdtest.Start(t, containerdtest.Machine(t)).Address)
+	spec := runtime.Spec{Image: p.image, Command: []string{"facts"}, Network: functions.NetworkEgress}
+	err := launch(t.Context(), p.open(t), spec)
+	var refused *runtime.LaunchError
+	if !errors.As(err, &refused) || !errors.Is(err, functions.ErrInvalid) {
+		t.Fatalf("egress where there is none: %v, want a LaunchError that is invalid", err)
+	}
+	for _, gpu := range []bool{true, false} {
+		if class := runtime.ClassifyLaunch(refused.Message, refused.Hung, gpu); class != functions.Infra {
+			t.Errorf("class of %q with gpu=%v: %s, want %s", refused.Message, gpu, class, functions.Infra)
+		}
+	}
+	p.cfg.HostNetwork = true
+	if exit, out := run(t, p.open(t), spec); exit.Code != 0 || !strings.Contains(out, "interfaces lo,") {
+		t.Errorf("on the host's network: %+v\n%s", exit, out)
+	}
+}
+
+// waitFor waits for a condition that something else brings about.
+func waitFor(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for limit := time.Now().Add(time.Minute); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(limit) {
+			t.Fatalf("waited in vain: %s", what)
+		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"strings"
@@ -38,18 +39,18 @@ func (w *text) String() string {
 // expect waits for what some process writes.
 func (w *text) expect(t *testing.T, want string) {
 	t.Helper()
-	for limit := time.Now().Add(time.Minute); w.String() != want; time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(limit) {
-			t.Fatalf("output %q, want %q", w, want)
-		}
-	}
+	waitFor(t, fmt.Sprintf("output %q", want), func() bool { return w.String() == want })
 }
+
+const trapName = "outlives"
+
+var trapCommand = []string{"trap", "5"}
 
 // trap is a container that says ready, and when it is asked to stop terminated
 // and exits with 5.
 func trap(t *testing.T, d *Driver, image string) (runtime.ID, *text) {
 	t.Helper()
-	id, err := d.Create(t.Context(), runtime.Spec{Name: "outlives", Image: image, Command: []string{"trap", "5"}})
+	id, err := d.Create(t.Context(), runtime.Spec{Name: trapName, Image: image, Command: trapCommand})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,21 +131,28 @@ type agent struct {
 	Address, Namespace, StateDir, Program, Image string
 }
 
-// TestAgent starts a container, says so and waits to be killed.
-func TestAgent(t *testing.T) {
-	order := os.Getenv(agentVariable)
-	if order == "" {
-		t.Skip("this is the process that TestKilledAgent kills")
-	}
+// beAgent starts a container, says so and waits to be killed.
+func beAgent(order string) error {
 	var a agent
 	if err := json.Unmarshal([]byte(order), &a); err != nil {
-		t.Fatal(err)
+		return err
 	}
 	d, err := New(Config{Address: a.Address, Namespace: a.Namespace, StateDir: a.StateDir, Program: a.Program})
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
-	trap(t, d, a.Image)
+	ctx := context.Background()
+	id, err := d.Create(ctx, runtime.Spec{Name: trapName, Image: a.Image, Command: trapCommand})
+	if err != nil {
+		return err
+	}
+	var out text
+	if err := d.Start(ctx, id, runtime.Streams{Stdout: &out}); err != nil {
+		return err
+	}
+	for out.String() != "ready\n" {
+		time.Sleep(5 * time.Millisecond)
+	}
 	os.Stdout.WriteString("agent ready\n")
 	select {}
 }
@@ -156,21 +164,17 @@ func TestKilledAgent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(os.Args[0], "-test.run=^TestAgent$")
+	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), agentVariable+"="+string(order))
 	var said text
 	cmd.Stdout, cmd.Stderr = &said, &said
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	for limit := time.Now().Add(time.Minute); !strings.Contains(said.String(), "agent ready\n"); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(limit) {
-			t.Fatalf("the agent does not come up: %s", said.String())
-		}
-	}
+	waitFor(t, "the agent is ready", func() bool { return strings.Contains(said.String(), "agent ready\n") })
 	cmd.Process.Kill()
 	cmd.Wait()
-	adopt(t, d, "outlives")
+	adopt(t, d, trapName)
 }
 
 // A restart of containerd loses no exit and no output, and no one is told that
@@ -198,13 +202,10 @@ func TestRestartOfContainerd(t *testing.T) {
 				t.Errorf("List while containerd is away: %v, want unavailable", err)
 			}
 			engine.Restart()
-			for limit := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
-				if _, err := d.Probe(ctx); err == nil {
-					break
-				} else if time.Now().After(limit) {
-					t.Fatalf("after the restart: %v", err)
-				}
-			}
+			waitFor(t, "containerd answers again", func() bool {
+				_, err := d.Probe(ctx)
+				return err == nil
+			})
 			if err := d.Stop(ctx, id, time.Minute); err != nil {
 				t.Fatal(err)
 			}
@@ -216,5 +217,24 @@ func TestRestartOfContainerd(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// A container whose shim is killed ends with it: that is said, and no exit made up.
+func TestLostShim(t *testing.T) {
+	engine := containerdtest.Start(t, containerdtest.Machine(t))
+	p := on(t, engine.Address)
+	d := p.open(t)
+	id, out := trap(t, d, p.image)
+	engine.KillShims()
+	exit, err := d.Wait(t.Context(), id)
+	if err != nil || exit.Code != codeLost || exit.OOMKilled || out.String() != "ready\n" {
+		t.Errorf("exit %+v, %v, output %q", exit, err, out.String())
+	}
+	if found, err := d.List(t.Context(), nil); err != nil || len(found) != 1 || found[0].State != runtime.Exited {
+		t.Errorf("List: %+v, %v, want one that has exited", found, err)
+	}
+	if err := d.Remove(t.Context(), id); err != nil {
+		t.Error(err)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/plugins"
 
 	"github.com/spillway/spillway/functions"
@@ -156,11 +157,19 @@ func (d *Driver) bring(ctx context.Context, name, full string, progress func(run
 	defer archive.Close()
 	// The archive may call the image otherwise or nothing at all: what it holds
 	// is what was asked for, and gets that name too.
-	_, err = d.engine.Import(ctx, archive, client.WithIndexName(full))
+	brought, err := d.engine.Import(ctx, archive, client.WithIndexName(full))
 	if err != nil {
 		return translateError("import image "+name, err)
 	}
-	return nil
+	target := brought[0].Target // of the index, which has that name
+	for _, img := range brought[1:] {
+		if img.Name == full {
+			return nil
+		}
+		target = img.Target
+	}
+	_, err = d.engine.ImageService().Update(ctx, images.Image{Name: full, Target: target}, "target")
+	return translateError("name image "+name, err)
 }
 
 func (d *Driver) unpack(ctx context.Context, img client.Image) error {

@@ -53,6 +53,13 @@ func (d *Daemon) end() {
 	}
 }
 
+// KillShims kills what stands between the daemon and its containers.
+func (d *Daemon) KillShims() {
+	for _, pid := range d.shims() {
+		syscall.Kill(pid, syscall.SIGKILL)
+	}
+}
+
 // shims are the processes that were told this daemon's address.
 func (d *Daemon) shims() []int {
 	var found []int
