@@ -117,9 +117,11 @@ func empty(t testing.TB, c Config) {
 	}
 	groups = append(groups, "/sys/fs/cgroup/spillway/"+c.Namespace)
 	for _, dir := range append(groups, "/run/containerd/runc/"+c.Namespace) {
-		if err := os.Remove(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
-			t.Errorf("remove what the namespace leaves: %v", err)
-		}
+		// containerd may still clean up after a shim that was killed.
+		waitFor(t, "what the namespace leaves can be removed: "+dir, func() bool {
+			err := os.Remove(dir)
+			return err == nil || errors.Is(err, os.ErrNotExist)
+		})
 	}
 	for _, dir := range groups {
 		os.Remove(filepath.Dir(dir)) // fails where others have containers
@@ -246,8 +248,31 @@ func TestEgress(t *testing.T) {
 	}
 }
 
+func TestRefusals(t *testing.T) {
+	p := on(t, containerdtest.Start(t, containerdtest.Machine(t)).Address)
+	d := p.open(t)
+	for name, spec := range map[string]runtime.Spec{
+		"a name that is no name":    {Image: p.image, Name: "../etc"},
+		"a user without a group":    {Image: p.image, User: "1"},
+		"a label that is too long":  {Image: p.image, Labels: map[string]string{"a": strings.Repeat("x", 5000)}},
+		"an image that has no name": {Image: ""},
+	} {
+		_, err := d.Create(t.Context(), spec)
+		var refused *runtime.LaunchError
+		if !errors.As(err, &refused) || !errors.Is(err, functions.ErrInvalid) || refused.Stage != stageCreate {
+			t.Errorf("%s: %v, want a LaunchError that is invalid", name, err)
+		}
+	}
+	if err := d.Remove(t.Context(), "../etc"); err != nil {
+		t.Errorf("Remove of what cannot be there: %v", err)
+	}
+	if left, err := os.ReadDir(p.cfg.StateDir); err != nil || len(left) != 0 {
+		t.Errorf("left in the state folder: %v, %v", left, err)
+	}
+}
+
 // waitFor waits for a condition that something else brings about.
-func waitFor(t *testing.T, what string, ok func() bool) {
+func waitFor(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for limit := time.Now().Add(time.Minute); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(limit) {

@@ -173,12 +173,13 @@ func (d *Driver) Start(ctx context.Context, id runtime.ID, io runtime.Streams) e
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if _, err := d.engine.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: string(id)}); err != nil {
-			return err
-		}
 		f := d.folder(id)
 		if err := f.begin(io.Stdin, time.Now()); err != nil {
-			return err
+			if !errors.Is(err, functions.ErrNotFound) {
+				return err
+			}
+			_, gone := d.engine.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: string(id)})
+			return or(gone, err)
 		}
 		began = true
 		_, err := d.engine.TaskService().Start(ctx, &tasks.StartRequest{ContainerID: string(id)})

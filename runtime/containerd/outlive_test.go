@@ -238,3 +238,23 @@ func TestLostShim(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Whoever attaches before the start sees the output, too.
+func TestAttachBeforeStart(t *testing.T) {
+	p := on(t, containerdtest.Start(t, containerdtest.Machine(t)).Address)
+	d := p.open(t)
+	id, err := d.Create(t.Context(), runtime.Spec{Image: p.image, Command: []string{"echo", "seen"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out text
+	if err := d.Attach(t.Context(), id, runtime.Streams{Stdout: &out}); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Start(t.Context(), id, runtime.Streams{}); err != nil {
+		t.Fatal(err)
+	}
+	if exit, err := d.Wait(t.Context(), id); err != nil || exit.Code != 0 || out.String() != "seen\n" {
+		t.Errorf("%+v, %v, %q", exit, err, out.String())
+	}
+}

@@ -2,7 +2,9 @@ package containerd
 
 import (
 	"context"
+	"errors"
 
+	"github.com/spillway/spillway/functions"
 	"github.com/spillway/spillway/runtime"
 	"github.com/spillway/spillway/runtime/entry/framelog"
 )
@@ -30,7 +32,12 @@ func (d *Driver) follow(id runtime.ID, streams runtime.Streams) {
 	ended := make(chan struct{})
 	d.work.Go(func() {
 		defer close(ended)
-		d.exited(d.in(ctx), id) // or ctx has ended, or it is gone: either way no more comes
+		for pause := firstPause; ; pause = min(2*pause, longestPause) {
+			// Without a conflict it has exited or is gone: no more comes.
+			if _, err := d.exited(d.in(ctx), id); !errors.Is(err, functions.ErrConflict) || !sleep(ctx, pause) {
+				return
+			}
+		}
 	})
 	d.work.Go(func() {
 		defer close(out.done)

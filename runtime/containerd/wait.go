@@ -64,7 +64,7 @@ func (d *Driver) exited(ctx context.Context, id runtime.ID) (runtime.Exit, error
 			return exit, nil
 		case ctx.Err() != nil:
 			return runtime.Exit{}, fmt.Errorf("wait for container: %w", context.Cause(ctx))
-		case errors.Is(err, functions.ErrNotFound), errors.Is(err, functions.ErrConflict):
+		case d.alive.Err() != nil, errors.Is(err, functions.ErrNotFound), errors.Is(err, functions.ErrConflict):
 			return runtime.Exit{}, err
 		}
 		d.log.Warn("containerd went away while a container ran", "container", id, "err", err)

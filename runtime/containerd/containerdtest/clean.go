@@ -14,7 +14,9 @@ import (
 // clean ends the daemon, then the shims that a test left and what runs below
 // them, and removes mounts and files.
 func (d *Daemon) clean() {
+	sockets := d.sockets()
 	if d.process != nil {
+		d.settle()
 		d.end()
 	}
 	if d.t.Failed() {
@@ -23,6 +25,9 @@ func (d *Daemon) clean() {
 	for _, pid := range d.shims() {
 		d.t.Logf("a shim was left: %d", pid)
 		kill(pid)
+	}
+	for _, path := range sockets {
+		os.Remove(path) // a shim that ended by itself has done it
 	}
 	mounts, err := os.ReadFile("/proc/self/mounts")
 	if err != nil {
@@ -53,11 +58,38 @@ func (d *Daemon) end() {
 	}
 }
 
+// settle waits for the shims to end, and for what containerd starts to clean up
+// after one that was killed.
+func (d *Daemon) settle() {
+	for limit := time.Now().Add(settleLimit); len(d.shims()) > 0 && time.Now().Before(limit); {
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
 // KillShims kills what stands between the daemon and its containers.
 func (d *Daemon) KillShims() {
+	sockets := d.sockets()
 	for _, pid := range d.shims() {
 		syscall.Kill(pid, syscall.SIGKILL)
 	}
+	for _, path := range sockets {
+		os.Remove(path) // which nobody else does
+	}
+}
+
+// sockets are where the shims listen, outside of the daemon's folder.
+func (d *Daemon) sockets() []string {
+	notes, err := filepath.Glob(d.file("run/io.containerd.runtime.v2.task/*/*/address"))
+	if err != nil {
+		d.t.Error(err)
+	}
+	var paths []string
+	for _, note := range notes {
+		if text, err := os.ReadFile(note); err == nil {
+			paths = append(paths, strings.TrimPrefix(string(text), "unix://"))
+		}
+	}
+	return paths
 }
 
 // shims are the processes that were told this daemon's address.

@@ -21,6 +21,8 @@ const requireVariable = "SPILLWAY_REQUIRE_CONTAINERD"
 const (
 	startLimit = 60 * time.Second
 	stopLimit  = 30 * time.Second
+
+	settleLimit = 10 * time.Second // of what a test leaves
 )
 
 // Daemon is a running containerd; it ends with its test.
