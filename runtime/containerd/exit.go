@@ -23,24 +23,30 @@ const reapLimit = 30 * time.Second
 // only then; and each task costs a shim, some 10 MB of memory. From here on the
 // container's folder alone says how it ended. Of several exits the first counts.
 func (d *Driver) settle(id runtime.ID, exit runtime.Exit) (runtime.Exit, error) {
-	// Who sees the note finds the reap, too.
-	d.mu.Lock()
-	done, first := d.reaping[id], false
-	if done == nil {
-		done, first = make(chan struct{}), true
-		d.reaping[id] = done
-	}
-	d.mu.Unlock()
+	reap := d.claim(id) // before the note: who sees that waits for this
 	exit, err := d.folder(id).end(exit)
-	if first {
+	reap(err == nil)
+	return exit, err
+}
+
+// claim takes the deletion of a task upon the caller, who must call what it
+// returns. Somebody else's claim leaves nothing to do.
+func (d *Driver) claim(id runtime.ID) (reap func(noted bool)) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.reaping[id] != nil {
+		return func(bool) {}
+	}
+	done := make(chan struct{})
+	d.reaping[id] = done
+	return func(noted bool) {
 		d.work.Go(func() {
-			if err == nil {
+			defer close(done)
+			if noted {
 				d.reap(id)
 			}
-			close(done)
 		})
 	}
-	return exit, err
 }
 
 func (d *Driver) reap(id runtime.ID) {

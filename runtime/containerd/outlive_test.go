@@ -13,6 +13,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/containerd/containerd/api/services/tasks/v1"
+	"github.com/containerd/containerd/api/types/task"
+	"github.com/containerd/errdefs"
+
 	"github.com/spillway/spillway/functions"
 	"github.com/spillway/spillway/runtime"
 	"github.com/spillway/spillway/runtime/containerd/containerdtest"
@@ -256,5 +260,43 @@ func TestAttachBeforeStart(t *testing.T) {
 	}
 	if exit, err := d.Wait(t.Context(), id); err != nil || exit.Code != 0 || out.String() != "seen\n" {
 		t.Errorf("%+v, %v, %q", exit, err, out.String())
+	}
+}
+
+// An agent that dies between the note of an exit and the deletion of what ran
+// leaves a shim that holds the log open: whoever comes next ends that.
+func TestInterruptedReap(t *testing.T) {
+	p := on(t, containerdtest.Start(t, containerdtest.Machine(t)).Address)
+	d := p.open(t)
+	id, err := d.Create(t.Context(), runtime.Spec{Image: p.image, Command: []string{"echo", "kept"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.folder(id).begin(nil, testTime); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.engine.TaskService().Start(d.in(t.Context()), &tasks.StartRequest{ContainerID: string(id)}); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "the program has ended", func() bool {
+		now, err := d.engine.TaskService().Get(d.in(t.Context()), &tasks.GetRequest{ContainerID: string(id)})
+		return err == nil && now.Process.Status == task.Status_STOPPED
+	})
+	noted := runtime.Exit{Code: 9, StartedAt: testTime, FinishedAt: testTime}
+	if _, err := d.folder(id).end(noted); err != nil {
+		t.Fatal(err)
+	}
+	var out text
+	if err := d.Attach(t.Context(), id, runtime.Streams{Stdout: &out}); err != nil {
+		t.Fatal(err)
+	}
+	if exit, err := d.Wait(t.Context(), id); err != nil || exit != noted || out.String() != "kept\n" {
+		t.Errorf("%+v, %v, %q, want %+v", exit, err, out.String(), noted)
+	}
+	if err := d.reaped(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.engine.TaskService().Get(d.in(t.Context()), &tasks.GetRequest{ContainerID: string(id)}); !errdefs.IsNotFound(native(err)) {
+		t.Errorf("the task afterwards: %v, want none", err)
 	}
 }

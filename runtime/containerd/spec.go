@@ -3,7 +3,7 @@ package containerd
 import (
 	"cmp"
 	"fmt"
-	"math"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,7 +27,9 @@ const (
 	smallestLogSize       = 64 * functions.KiB
 	cpuPeriod             = 100_000 // microseconds
 	quotaPerMilli         = cpuPeriod / 1000
+	leastQuota            = 1000 // microseconds; the kernel takes no less
 	longestHostname       = 63
+	defaultPath           = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 )
 
 // inputTarget is where a container finds its standard input.
@@ -66,17 +68,20 @@ func translate(p plan) (*specs.Spec, error) {
 		return nil, functions.Invalid("no_egress", "network egress not found: the containerd driver has only the host's to give, and may not").
 			WithHint("allow the host's network for the node's containerd driver, or run the function on a node with the docker driver")
 	}
+	hostname := string(p.id)[:min(len(p.id), longestHostname)]
+	neutral := 0 // or it would have the shim's, which the kernel spares
 	s := &specs.Spec{
 		Version:  "1.0.2", // what runc of containerd 1.6 knows
-		Hostname: string(p.id)[:min(len(p.id), longestHostname)],
+		Hostname: hostname,
 		Root:     &specs.Root{Path: "rootfs", Readonly: true},
 		Process: &specs.Process{
 			Args:            append([]string{wire.Program, wire.RoleInit, wire.FlagStdin, inputTarget, "--"}, argv...),
-			Env:             runtime.MergeEnv(p.image.Env, runtime.Environment(p.spec)),
+			Env:             runtime.MergeEnv([]string{defaultPath, "HOSTNAME=" + hostname}, runtime.MergeEnv(p.image.Env, runtime.Environment(p.spec))),
 			Cwd:             or(p.image.WorkDir, "/"),
 			User:            user,
 			Capabilities:    &specs.LinuxCapabilities{}, // none
 			NoNewPrivileges: true,
+			OOMScoreAdj:     &neutral,
 			Rlimits:         []specs.POSIXRlimit{{Type: "RLIMIT_CORE"}},
 		},
 		Mounts: append(slices.Clone(systemMounts), ownMounts(p)...),
@@ -102,9 +107,9 @@ func translate(p plan) (*specs.Spec, error) {
 // entrypoint.
 func command(s runtime.Spec, image runtime.Image) ([]string, error) {
 	entrypoint, args := s.Entrypoint, s.Command
-	if len(entrypoint) == 0 {
+	if entrypoint == nil {
 		entrypoint = image.Entrypoint
-		if len(args) == 0 {
+		if args == nil {
 			args = image.Command
 		}
 	}
@@ -131,7 +136,7 @@ func parseUser(text string) (specs.User, error) {
 
 func resources(s runtime.Spec, swap bool) *specs.LinuxResources {
 	memory := int64(or(s.Memory, defaultMemory))
-	quota := min(or(s.MilliCPU, defaultMilliCPU), math.MaxInt64/quotaPerMilli) * quotaPerMilli
+	quota := max(or(s.MilliCPU, defaultMilliCPU)*quotaPerMilli, leastQuota)
 	period := uint64(cpuPeriod)
 	pids := or(s.Pids, defaultPids)
 	r := &specs.LinuxResources{
@@ -168,7 +173,7 @@ func ownMounts(p plan) []specs.Mount {
 		files = append(files, bind("/etc/resolv.conf", "/etc/resolv.conf", true))
 	}
 	for _, f := range files {
-		if !slices.ContainsFunc(mounts, func(m specs.Mount) bool { return m.Destination == f.Destination }) {
+		if !slices.ContainsFunc(mounts, func(m specs.Mount) bool { return path.Clean(m.Destination) == f.Destination }) {
 			mounts = append(mounts, f)
 		}
 	}

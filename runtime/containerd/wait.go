@@ -77,6 +77,7 @@ func (d *Driver) exited(ctx context.Context, id runtime.ID) (runtime.Exit, error
 // exit waits for the container's exit, as long as containerd answers.
 func (d *Driver) exit(ctx context.Context, id runtime.ID) (runtime.Exit, error) {
 	if exit, ok := d.folder(id).ended(); ok {
+		d.claim(id)(true) // an agent that died meanwhile may have left the task
 		return exit, nil
 	}
 	now, err := d.engine.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: string(id)})
