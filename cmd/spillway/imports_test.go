@@ -48,7 +48,7 @@ var allowed = map[string][]string{
 	"runtime/docker":            {"functions", "runtime", "github.com/docker/...", "github.com/containerd/errdefs", "github.com/opencontainers/..."},
 	"runtime/docker/dockertest": {"functions", "runtime", "runtime/runtimetest"},
 	"runtime/cdi":               {"github.com/opencontainers/runtime-spec/...", "tags.cncf.io/..."},
-	"runtime/containerd": {"functions", "runtime", "runtime/cdi", "runtime/entry/framelog", "runtime/entry/wire",
+	"runtime/containerd": {"functions", "runtime", "runtime/cdi", "runtime/entry", "runtime/entry/framelog", "runtime/entry/wire",
 		"github.com/containerd/...", "github.com/distribution/reference", "github.com/moby/profiles/...", "github.com/opencontainers/...", "google.golang.org/grpc/..."},
 	"runtime/containerd/containerdtest": {},
 	"runtime/gpu":                       {"functions"},

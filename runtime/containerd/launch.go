@@ -5,8 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"net/url"
-	"strconv"
 	"strings"
 	"time"
 
@@ -19,7 +17,7 @@ import (
 	"github.com/spillway/spillway/functions"
 	"github.com/spillway/spillway/runtime"
 	"github.com/spillway/spillway/runtime/cdi"
-	"github.com/spillway/spillway/runtime/entry/wire"
+	"github.com/spillway/spillway/runtime/entry"
 )
 
 // cleanLimit bounds the removal of what a launch that failed has left.
@@ -47,7 +45,8 @@ func (d *Driver) Create(ctx context.Context, spec runtime.Spec) (runtime.ID, err
 			return err
 		}
 		devices = len(spec.GPUs) > 0
-		_, err = c.NewTask(ctx, cio.LogURI(d.logger(id, spec)))
+		size := max(or(spec.LogSize, defaultLogSize), smallestLogSize)
+		_, err = c.NewTask(ctx, cio.LogURI(entry.LogURI(d.cfg.Program, d.folder(id).log(), size)))
 		return err
 	})
 	if err != nil {
@@ -149,14 +148,6 @@ func (d *Driver) clean(ctx context.Context, id runtime.ID) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanLimit)
 	defer cancel()
 	return d.erase(ctx, id)
-}
-
-// logger is the program that containerd starts to keep a container's output.
-func (d *Driver) logger(id runtime.ID, spec runtime.Spec) *url.URL {
-	limit := max(or(spec.LogSize, defaultLogSize), smallestLogSize)
-	// The key and the value are the program's arguments.
-	query := url.Values{wire.RoleLog: {strconv.FormatInt(int64(limit), 10) + ":" + d.folder(id).log()}}
-	return &url.URL{Scheme: "binary", Path: d.cfg.Program, RawQuery: query.Encode()}
 }
 
 // group is the container's cgroup.
