@@ -169,7 +169,7 @@ func (d *Driver) Start(ctx context.Context, id runtime.ID, io runtime.Streams) e
 			if !errors.Is(err, functions.ErrNotFound) {
 				return err
 			}
-			_, gone := d.engine.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: string(id)})
+			_, gone := d.look(ctx, id)
 			return or(gone, err)
 		}
 		began = true
