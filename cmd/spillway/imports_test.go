@@ -50,7 +50,7 @@ var allowed = map[string][]string{
 	"runtime/docker/dockertest": {"functions", "runtime", "runtime/runtimetest"},
 	"runtime/cdi":               {"github.com/opencontainers/runtime-spec/...", "tags.cncf.io/..."},
 	"runtime/oci":               {"functions", "runtime", "runtime/cdi", "runtime/entry/wire", "runtime/entry/framelog", "github.com/opencontainers/runtime-spec/...", "github.com/moby/profiles/seccomp", "golang.org/x/sys/..."},
-	"runtime/containerd": {"functions", "runtime", "runtime/cdi", "runtime/entry/framelog", "runtime/entry/wire",
+	"runtime/containerd": {"functions", "runtime", "runtime/cdi", "runtime/entry", "runtime/entry/framelog", "runtime/entry/wire",
 		"github.com/containerd/...", "github.com/distribution/reference", "github.com/moby/profiles/...", "github.com/opencontainers/...", "google.golang.org/grpc/..."},
 	"runtime/containerd/containerdtest": {},
 	"runtime/gpu":                       {"functions"},

@@ -5,8 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"net/url"
-	"strconv"
 	"strings"
 	"time"
 
@@ -19,7 +17,7 @@ import (
 	"github.com/spillway/spillway/functions"
 	"github.com/spillway/spillway/runtime"
 	"github.com/spillway/spillway/runtime/cdi"
-	"github.com/spillway/spillway/runtime/entry/wire"
+	"github.com/spillway/spillway/runtime/entry"
 )
 
 // cleanLimit bounds the removal of what a launch that failed has left.
@@ -47,7 +45,8 @@ func (d *Driver) Create(ctx context.Context, spec runtime.Spec) (runtime.ID, err
 			return err
 		}
 		devices = len(spec.GPUs) > 0
-		_, err = c.NewTask(ctx, cio.LogURI(d.logger(id, spec)))
+		size := max(or(spec.LogSize, defaultLogSize), smallestLogSize)
+		_, err = c.NewTask(ctx, cio.LogURI(entry.LogURI(d.cfg.Program, d.folder(id).log(), size)))
 		return err
 	})
 	if err != nil {
@@ -151,14 +150,6 @@ func (d *Driver) clean(ctx context.Context, id runtime.ID) error {
 	return d.erase(ctx, id)
 }
 
-// logger is the program that containerd starts to keep a container's output.
-func (d *Driver) logger(id runtime.ID, spec runtime.Spec) *url.URL {
-	limit := max(or(spec.LogSize, defaultLogSize), smallestLogSize)
-	// The key and the value are the program's arguments.
-	query := url.Values{wire.RoleLog: {strconv.FormatInt(int64(limit), 10) + ":" + d.folder(id).log()}}
-	return &url.URL{Scheme: "binary", Path: d.cfg.Program, RawQuery: query.Encode()}
-}
-
 // group is the container's cgroup.
 func (d *Driver) group(id runtime.ID) string {
 	return "/spillway/" + d.cfg.Namespace + "/" + string(id)
@@ -178,7 +169,7 @@ func (d *Driver) Start(ctx context.Context, id runtime.ID, io runtime.Streams) e
 			if !errors.Is(err, functions.ErrNotFound) {
 				return err
 			}
-			_, gone := d.engine.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: string(id)})
+			_, gone := d.look(ctx, id)
 			return or(gone, err)
 		}
 		began = true

@@ -35,9 +35,39 @@ func (d *Driver) List(ctx context.Context, labels map[string]string) ([]runtime.
 	infos := make([]runtime.Info, len(found))
 	for i, c := range found {
 		id := runtime.ID(c.ID)
-		infos[i] = runtime.Info{ID: id, Name: c.ID, Labels: c.Labels, State: stateOf(status[c.ID], !d.folder(id).startedAt().IsZero())}
+		state, err := d.state(ctx, id, status[c.ID])
+		if err != nil {
+			return nil, translateError("look at container", err)
+		}
+		infos[i] = runtime.Info{ID: id, Name: c.ID, Labels: c.Labels, State: state}
 	}
 	return infos, nil
+}
+
+// state is where a container stands. The status is unknown where there is no
+// process of it and no shim, but also where its shim was slow to answer.
+func (d *Driver) state(ctx context.Context, id runtime.ID, s task.Status) (runtime.ContainerState, error) {
+	f := d.folder(id)
+	if _, ended := f.ended(); ended {
+		return runtime.Exited, nil
+	}
+	started := !f.startedAt().IsZero()
+	if s == task.Status_UNKNOWN && started {
+		now, err := d.look(ctx, id)
+		if errdefs.IsNotFound(err) {
+			return runtime.Exited, nil
+		} else if err != nil {
+			return "", err
+		}
+		s = now.Status
+	}
+	switch {
+	case !started, s == task.Status_CREATED: // the start failed, or is under way
+		return runtime.Created, nil
+	case s == task.Status_STOPPED:
+		return runtime.Exited, nil
+	}
+	return runtime.Up, nil
 }
 
 // filter says that a container has all these labels.
@@ -50,18 +80,6 @@ func filter(labels map[string]string) []string {
 		each = append(each, "labels."+strconv.Quote(k)+"=="+strconv.Quote(v))
 	}
 	return []string{strings.Join(each, ",")}
-}
-
-// stateOf is where a container stands. The status is unknown where there is no
-// process of it and no shim.
-func stateOf(s task.Status, started bool) runtime.ContainerState {
-	switch {
-	case s == task.Status_RUNNING, s == task.Status_PAUSED, s == task.Status_PAUSING:
-		return runtime.Up
-	case started:
-		return runtime.Exited
-	}
-	return runtime.Created
 }
 
 // Usage implements runtime.Driver.

@@ -80,14 +80,14 @@ func (d *Driver) exit(ctx context.Context, id runtime.ID) (runtime.Exit, error) 
 		d.claim(id)(true) // an agent that died meanwhile may have left the task
 		return exit, nil
 	}
-	now, err := d.engine.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: string(id)})
-	if errdefs.IsNotFound(native(err)) {
+	now, err := d.look(ctx, id)
+	if errdefs.IsNotFound(err) {
 		return d.lost(ctx, id)
 	} else if err != nil {
 		return runtime.Exit{}, translateError("look at container", err)
 	}
-	code, at := now.Process.ExitStatus, now.Process.ExitedAt
-	switch now.Process.Status {
+	code, at := now.ExitStatus, now.ExitedAt
+	switch now.Status {
 	case task.Status_CREATED:
 		return runtime.Exit{}, neverStarted(id)
 	case task.Status_STOPPED:
@@ -109,6 +109,22 @@ func (d *Driver) exit(ctx context.Context, id runtime.ID) (runtime.Exit, error) 
 		exit.FinishedAt = started
 	}
 	return d.settle(id, exit)
+}
+
+// look returns what containerd knows of a container's process. It asks again when
+// containerd's own patience with a shim has ended, two seconds on a busy machine:
+// that says nothing about the container.
+func (d *Driver) look(ctx context.Context, id runtime.ID) (*task.Process, error) {
+	for pause := firstPause; ; pause = min(2*pause, longestPause) {
+		found, err := d.engine.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: string(id)})
+		if err == nil {
+			return found.Process, nil
+		}
+		err = native(err)
+		if !errors.Is(err, context.DeadlineExceeded) || !sleep(ctx, pause) {
+			return nil, err
+		}
+	}
 }
 
 // lost is the exit of a container that has no process and no shim.
@@ -164,8 +180,11 @@ func (d *Driver) Stop(ctx context.Context, id runtime.ID, grace time.Duration) e
 
 // kill sends a signal; gone means that nothing runs that could take it.
 func (d *Driver) kill(ctx context.Context, id runtime.ID, signal syscall.Signal) (gone bool, err error) {
-	now, err := d.engine.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: string(id)})
-	if err == nil && (now.Process.Status == task.Status_CREATED || now.Process.Status == task.Status_STOPPED) {
+	if _, ok := d.folder(id).ended(); ok {
+		return true, nil
+	}
+	now, err := d.look(ctx, id)
+	if err == nil && (now.Status == task.Status_CREATED || now.Status == task.Status_STOPPED) {
 		return true, nil
 	}
 	if err == nil {
