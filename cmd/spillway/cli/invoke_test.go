@@ -43,12 +43,13 @@ func (s *slow) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func TestInvokeOutlastsTheGateway(t *testing.T) {
 	states := []string{
 		`{"id":"t1","status":"queued","waiting":{"code":"gpu_busy","reason":"every GPU is busy"}}`,
+		`{"id":"t1","status":"assigned","progress":{"phase":"pull","message":"pulling f: 1MiB of 2MiB, 0 of 1 layers"}}`,
 		`{"id":"t1","status":"running"}`, `{"id":"t1","status":"running"}`, `{"id":"t1","status":"succeeded"}`,
 	}
 	got := runOn(t, &slow{states: states, result: `{"n":1}`}, "invoke", "f", "--wait", "10m")
 	want := said{
 		out: `{"n":1}`,
-		err: "task t1 is queued: every GPU is busy\ntask t1 is running\ntask t1 on cpu (gpu_host: no driver)\n",
+		err: "task t1 is queued: every GPU is busy\ntask t1 is assigned: pulling f: 1MiB of 2MiB, 0 of 1 layers\ntask t1 is running\ntask t1 on cpu (gpu_host: no driver)\n",
 	}
 	if got != want {
 		t.Errorf("%+v, want %+v", got, want)

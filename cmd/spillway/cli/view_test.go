@@ -20,6 +20,9 @@ func TestWhy(t *testing.T) {
 		want string
 	}{
 		{"a wait", taskView{Waiting: &functions.Waiting{Reason: "its turn"}, Failure: failure, Attempts: attempts}, "its turn"},
+		{"a pull", taskView{Status: "assigned", Progress: &functions.Progress{Phase: functions.PhasePull, Message: "1MiB of 2MiB"}, Attempts: attempts}, "1MiB of 2MiB"},
+		{"a pull that is over", taskView{Status: "succeeded", Progress: &functions.Progress{Phase: functions.PhasePull, Message: "1MiB of 2MiB"}, Attempts: attempts}, "newest"},
+		{"a run", taskView{Status: "assigned", Progress: &functions.Progress{Phase: functions.PhaseRun, Message: "decoding"}, Attempts: attempts}, "newest"},
 		{"a failure", taskView{Failure: failure, FallbackReason: "gpu_host: x", Attempts: attempts}, "exit_error: code 3"},
 		{"a fallback", taskView{FallbackReason: "gpu_host: x", Attempts: attempts}, "gpu_host: x"},
 		{"an attempt", taskView{Attempts: attempts, Route: functions.Route{Reason: "route"}}, "newest"},
