@@ -131,7 +131,12 @@ func empty(t testing.TB, c Config) {
 func conform(t *testing.T, address string) {
 	runtimetest.TestDriver(t, func(t *testing.T) runtimetest.Subject {
 		p := on(t, address)
-		return runtimetest.Subject{Driver: p.open(t), Image: p.image}
+		dir, gpus := runtimetest.CDI(t)
+		p.cfg.CDIDirs = []string{dir}
+		return runtimetest.Subject{
+			Driver: p.open(t), Image: p.image, GPU: gpus,
+			Reopen: func(t *testing.T) runtime.Driver { return p.open(t) },
+		}
 	})
 }
 
