@@ -135,7 +135,14 @@ func conform(t *testing.T, address string) {
 		p.cfg.CDIDirs = []string{dir}
 		return runtimetest.Subject{
 			Driver: p.open(t), Image: p.image, GPU: gpus,
-			Reopen: func(t *testing.T) runtime.Driver { return p.open(t) },
+			Own: []string{inputTarget},
+			Reopen: func(t *testing.T) runtime.Driver {
+				next, err := New(p.cfg)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return next
+			},
 		}
 	})
 }
