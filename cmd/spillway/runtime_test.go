@@ -51,6 +51,7 @@ func TestOCIWithItsStore(t *testing.T) {
 		if err := os.Symlink(filepath.Join(cfg.Data, "node", "images"), filepath.Join(again.Data, "node", "images")); err != nil {
 			t.Fatal(err)
 		}
+		image := loadBox(t, images) // before the driver, so that it goes after it
 		d := open(t, cfg)
 		t.Cleanup(func() {
 			if err := d.(interface{ Close() error }).Close(); err != nil {
@@ -58,7 +59,7 @@ func TestOCIWithItsStore(t *testing.T) {
 			}
 		})
 		return runtimetest.Subject{
-			Driver: d, Image: loadBox(t, images),
+			Driver: d, Image: image,
 			Load:   func(t *testing.T) string { return loadBox(t, images) },
 			Reopen: func(t *testing.T) runtime.Driver { return open(t, again) },
 		}
