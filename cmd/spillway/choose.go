@@ -113,7 +113,7 @@ func sayAll(refused []refusal) string {
 func openDriver(ctx context.Context, cfg Config, log *slog.Logger) (choice, error) {
 	all := candidates(cfg, log)
 	if cfg.Node.Runtime == runtimeAuto {
-		all = serious(cfg, log)
+		all = runners(cfg, log)
 		made := chooseRuntime(ctx, all)
 		for _, r := range made.refused {
 			level := slog.LevelInfo // another does
@@ -159,7 +159,7 @@ func runtimeChecks(cfg Config) []cli.Check {
 		defer os.RemoveAll(dir)
 		own := cfg
 		own.Data = dir
-		return run(serious(own, slog.New(slog.DiscardHandler)))
+		return run(runners(own, slog.New(slog.DiscardHandler)))
 	}
 	checks := []cli.Check{{
 		Name: "a runtime works",
@@ -175,7 +175,7 @@ func runtimeChecks(cfg Config) []cli.Check {
 			})
 		},
 	}}
-	for i, c := range serious(cfg, slog.New(slog.DiscardHandler)) {
+	for i, c := range runners(cfg, slog.New(slog.DiscardHandler)) {
 		checks = append(checks, cli.Check{
 			Name: c.what, Fix: c.fix, Driver: c.name,
 			Run: func(ctx context.Context) (string, error) {
@@ -192,8 +192,8 @@ func runtimeChecks(cfg Config) []cli.Check {
 	return checks
 }
 
-// serious are the candidates that run containers.
-func serious(cfg Config, log *slog.Logger) []candidate {
+// runners are the candidates that run containers.
+func runners(cfg Config, log *slog.Logger) []candidate {
 	return slices.DeleteFunc(candidates(cfg, log), func(c candidate) bool { return c.name == runtimeSimulated })
 }
 

@@ -131,7 +131,19 @@ func empty(t testing.TB, c Config) {
 func conform(t *testing.T, address string) {
 	runtimetest.TestDriver(t, func(t *testing.T) runtimetest.Subject {
 		p := on(t, address)
-		return runtimetest.Subject{Driver: p.open(t), Image: p.image}
+		dir, gpus := runtimetest.CDI(t)
+		p.cfg.CDIDirs = []string{dir}
+		return runtimetest.Subject{
+			Driver: p.open(t), Image: p.image, GPU: gpus,
+			Own: []string{inputTarget},
+			Reopen: func(t *testing.T) runtime.Driver {
+				next, err := New(p.cfg)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return next
+			},
+		}
 	})
 }
 

@@ -86,7 +86,7 @@ type container struct {
 
 func newContainer(id runtime.ID, dir, group string, r record, release func()) *container {
 	return &container{
-		id: id, dir: dir, group: group, record: r, release: release,
+		id: id, dir: dir, group: group, record: r, release: sync.OnceFunc(release),
 		up: make(chan struct{}), over: make(chan struct{}), attended: make(chan struct{}),
 	}
 }
@@ -162,8 +162,11 @@ func (c *container) copies() []*output {
 	return append([]*output(nil), c.outputs...)
 }
 
-// abandon stops copying output and watching: the container runs on.
+// abandon stops copying output and watching, and lets go of the layers, as the
+// end of the process does: the container runs on, and the next driver holds them
+// again.
 func (c *container) abandon() {
+	defer c.release()
 	if _, w := c.standing(); w != nil {
 		w.abandon()
 	}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
@@ -76,7 +77,7 @@ func (d *Driver) create(ctx context.Context, spec runtime.Spec) (_ *container, e
 	if err != nil {
 		return nil, err
 	}
-	c.release = release
+	c.release = sync.OnceFunc(release)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.containers[id] = c

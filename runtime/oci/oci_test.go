@@ -12,6 +12,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/spillway/spillway/runtime"
 	"github.com/spillway/spillway/runtime/entry/entrytest"
 	"github.com/spillway/spillway/runtime/runtimetest"
 )
@@ -92,6 +93,10 @@ func TestConformance(t *testing.T) {
 	for _, program := range []string{"crun", "runc"} {
 		t.Run(program, func(t *testing.T) {
 			c, image := setUp(t, program)
+			dir, gpus := runtimetest.CDI(t)
+			c.CDIDirs = []string{dir}
+			again := c
+			again.Dir = filepath.Join(t.TempDir(), "again")
 			before := traces(t, c)
 			t.Run("contract", func(t *testing.T) {
 				runtimetest.TestDriver(t, func(t *testing.T) runtimetest.Subject {
@@ -101,7 +106,13 @@ func TestConformance(t *testing.T) {
 						t.Fatal(err)
 					}
 					t.Log(what)
-					return runtimetest.Subject{Driver: d, Image: image}
+					return runtimetest.Subject{Driver: d, Image: image, GPU: gpus, Reopen: func(t *testing.T) runtime.Driver {
+						next, err := Open(t.Context(), again)
+						if err != nil {
+							t.Fatal(err)
+						}
+						return next
+					}}
 				})
 			})
 			compare(t, before, traces(t, c))

@@ -21,6 +21,9 @@ type Subject struct {
 	// Simulated means that no kernel stands behind the driver: what only a
 	// kernel can enforce is not tested.
 	Simulated bool
+	// Own are the paths in a container where the driver itself mounts what its
+	// containers need, beside the program that goes first in them.
+	Own []string
 	// Parallel is how many launches are under way at once in the test of many;
 	// 0 = 30.
 	Parallel int
