@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -182,6 +181,25 @@ func TestWarmOnDocker(t *testing.T) {
 			t.Errorf("outcome %+v, log %q", out.Failure, out.LogTail)
 		}
 	})
+	t.Run("never got its orders", func(t *testing.T) {
+		version++
+		as := w.warmImage(a, image, 1, "echo", "x")
+		as.Function.Version = version
+		a.admit(as)
+		w.finOf(as)
+		as = w.warmImage(a, image, 1, "echo", "y")
+		as.Function.Version = version
+		id := w.orphan(a, as)
+		w.until("its entry program has ended", func() bool {
+			exit, err := d.Wait(t.Context(), id)
+			return err == nil && exit.Code == 125
+		})
+		a.quit()
+		a = w.agent(cfg)
+		if out := w.finOf(as); out.Failure != nil || out.LogTail != "y\n" {
+			t.Errorf("outcome %+v, log %q", out.Failure, out.LogTail)
+		}
+	})
 	w.until("nothing is held", func() bool { return len(w.log.lastBeat().Running) == 0 })
 	w.nothingIdle(a, cfg, d)
 }
@@ -231,50 +249,4 @@ func TestManyWarmTasksOnDocker(t *testing.T) {
 		return err == nil && len(found) == 4
 	})
 	w.nothingIdle(a, cfg, d)
-}
-
-// B3, of the agent's part: from Admit to the first instruction of the program, and
-// to the fin event, of a task that finds a warm container.
-func BenchmarkWarmTask(b *testing.B) {
-	w, cfg, _, image := warmDocker(b)
-	cfg.Log = nil
-	a := w.agent(cfg)
-	order := func() functions.Assignment {
-		as := w.warmImage(a, image, 2, "now")
-		as.Function.Stdout = functions.StdoutResult
-		return as
-	}
-	k, _ := a.warm.learn(order().Function)
-	var handed, ended []time.Duration
-	for b.Loop() {
-		b.StopTimer()
-		w.until("the pool is full", func() bool { c := a.warm.pool.Counts()[k]; return c.Idle == 2 && c.Starting == 0 })
-		time.Sleep(100 * time.Millisecond) // and the engine has calmed down
-		as := order()
-		id := fmt.Sprintf("fin-%s-1", as.Task.ID)
-		b.StartTimer()
-		began := time.Now()
-		a.admit(as)
-		var e functions.Event
-		for ok := false; !ok; time.Sleep(50 * time.Microsecond) {
-			w.log.mu.Lock()
-			e, ok = w.log.ids[id]
-			w.log.mu.Unlock()
-		}
-		ended = append(ended, time.Since(began))
-		out := e.Fin.Outcome
-		if out.Failure != nil || !out.Warm {
-			b.Fatalf("outcome %+v", out)
-		}
-		ran, err := strconv.ParseInt(strings.TrimSpace(string(out.Result)), 10, 64)
-		if err != nil {
-			b.Fatal(err)
-		}
-		handed = append(handed, time.Unix(0, ran).Sub(began))
-	}
-	for name, all := range map[string][]time.Duration{"running": handed, "result": ended} {
-		slices.Sort(all)
-		b.ReportMetric(float64(all[len(all)/2].Microseconds())/1000, name+"-p50-ms")
-		b.ReportMetric(float64(all[len(all)*99/100].Microseconds())/1000, name+"-p99-ms")
-	}
 }
