@@ -73,6 +73,8 @@ func Box(ctx context.Context, p *Process) int {
 			value = cmp.Or(strings.Join(p.Spec.GPUs, ","), "void")
 		}
 		fmt.Fprintln(p.Stdout, value)
+	case "now":
+		fmt.Fprintln(p.Stdout, time.Now().UnixNano())
 	case "trap":
 		term := p.Trap()
 		fmt.Fprintln(p.Stdout, "ready")
