@@ -61,7 +61,7 @@ func (n *Node) startWarm(ctx context.Context, k warmKey) (_ *instance, err error
 	spec := fn.Spec.WithDefaults().On(functions.CPU)
 	pulling, cancel := context.WithTimeoutCause(ctx, n.time.Pull, functions.ErrTimeout)
 	defer cancel()
-	if err := n.cfg.Driver.Pull(pulling, spec.Image, nil); err != nil {
+	if err := n.images.pull(pulling, spec.Image, nil); err != nil {
 		return nil, err
 	}
 	limited, cancel := context.WithTimeoutCause(ctx, n.time.Launch, functions.ErrTimeout)
