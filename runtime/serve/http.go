@@ -134,6 +134,9 @@ func (h *HTTP) Invoke(ctx context.Context, r Request) (Response, error) {
 	if len(r.Body) > MostBody {
 		return Response{}, tooLarge(len(r.Body))
 	}
+	if h.end.over() {
+		return Response{}, h.end.fault(false)
+	}
 	ctx, cancel := context.WithDeadlineCause(ctx, time.Now().Add(r.Timeout), errDeadline)
 	defer cancel()
 	ctx, leave := h.end.watch(ctx)
