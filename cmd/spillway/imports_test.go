@@ -50,7 +50,9 @@ var allowed = map[string][]string{
 	"runtime/gpu":               {"functions"},
 	"runtime/entry":             {"functions", "runtime", "runtime/entry/wire", "golang.org/x/sys/..."},
 	"runtime/entry/wire":        {},
-	"runtime/entry/program":     {"runtime/entry/wire", "golang.org/x/sys/..."},
+	"runtime/entry/framelog":    {"runtime/entry/wire"},
+	"runtime/entry/entrytest":   {},
+	"runtime/entry/program":     {"runtime/entry/wire", "runtime/entry/framelog", "golang.org/x/sys/..."},
 	"runtime/node":              {"functions", "runtime", "runtime/gpu", "golang.org/x/sync/...", "golang.org/x/sys/..."},
 
 	"images":            {"functions", "images/debian", "github.com/google/go-containerregistry/...", "golang.org/x/sync/..."},

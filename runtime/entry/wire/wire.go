@@ -5,7 +5,7 @@ package wire
 
 import (
 	"encoding/binary"
-	"fmt"
+	"errors"
 	"io"
 )
 
@@ -33,6 +33,14 @@ const (
 	RoleMonitor = "monitor"
 )
 
+// Flags of the roles.
+const (
+	FlagAPI   = "-api"   // hold: listen on 127.0.0.1:PortAPI
+	FlagS3    = "-s3"    // hold: listen on 127.0.0.1:PortS3
+	FlagConns = "-conns" // hold: this many sockets that are not connected
+	FlagStdin = "-stdin" // init: the file to read standard input from
+)
+
 // Exit codes of the program itself, as shells and Docker have them.
 const (
 	ExitFault   = 125 // the program or the agent failed
@@ -44,54 +52,32 @@ const (
 type Kind byte
 
 const (
-	KindHello    Kind = 'h' // entry to agent: Hello as JSON, with the descriptors beside it
-	KindOrders   Kind = 'o' // agent to entry: Orders as JSON
+	KindHello    Kind = 'h' // entry to agent: Hello, with the descriptors beside it
+	KindOrders   Kind = 'o' // agent to entry: Orders
 	KindStdin    Kind = 'i' // agent to entry: bytes of standard input; empty is its end
 	KindSignal   Kind = 's' // agent to entry: one byte, the signal's number
 	KindStdout   Kind = '1' // bytes of standard output
 	KindStderr   Kind = '2' // bytes of standard error
-	KindReport   Kind = 'r' // entry to agent: Report as JSON, the last frame
-	KindOmission Kind = '~' // in a log: that many bytes were dropped here, 8 bytes
+	KindReport   Kind = 'r' // entry to agent: Report, the last frame
+	KindOmission Kind = '~' // in a log: bytes may be missing here; see package framelog
+	KindMore     Kind = '>' // in a log: it goes on in the next file
+	KindEnd      Kind = '.' // in a log: nothing comes after
 )
 
 // MaxFrame bounds the payload of a frame.
 const MaxFrame = 1 << 20
 
-// Hello is the first frame. Descriptors names, in order, the sockets that came
-// with it: "api" listens on 127.0.0.1:9001, "s3" on 127.0.0.1:9002, and each
-// "conn" is a TCP socket of the container that is not connected.
-type Hello struct {
-	V           int      `json:"v"`
-	Descriptors []string `json:"fds,omitempty"`
+// HeaderSize is a frame's kind and the length of its payload, big-endian.
+const HeaderSize = 5
+
+// ErrFrame means that what came is no frame of this protocol.
+var ErrFrame = errors.New("a frame is longer than the protocol has them")
+
+// PutHeader writes a frame's header into b, where its payload follows already.
+func PutHeader(b []byte, k Kind, size int) {
+	b[0] = byte(k)
+	binary.BigEndian.PutUint32(b[1:HeaderSize], uint32(size))
 }
-
-// Version is of this protocol.
-const Version = 1
-
-// Orders say what to run. Env is added to the entry's own environment and wins.
-type Orders struct {
-	V    int      `json:"v"`
-	Argv []string `json:"argv"`
-	Env  []string `json:"env,omitempty"`
-	Dir  string   `json:"cwd,omitempty"` // empty keeps the image's
-	// Exec replaces the entry program by the command: nothing of it remains, and
-	// the engine alone tells the exit. Otherwise the entry stays as the parent,
-	// sends the output and the Report, and exits with the command's code.
-	Exec bool `json:"exec,omitempty"`
-}
-
-// Report is how a command ended.
-type Report struct {
-	Exit     int    `json:"exit"`             // 128 and the number for a signal
-	Signal   int    `json:"signal,omitempty"` // that ended it
-	MaxRSS   int64  `json:"maxrss,omitempty"` // bytes, of the largest of its processes
-	UserUS   int64  `json:"utime_us,omitempty"`
-	SystemUS int64  `json:"stime_us,omitempty"`
-	Error    string `json:"error,omitempty"` // why it could not be run
-}
-
-// headerSize is a frame's kind and the length of its payload, big-endian.
-const headerSize = 5
 
 // AppendFrame appends a frame to b.
 func AppendFrame(b []byte, k Kind, payload []byte) []byte {
@@ -101,15 +87,16 @@ func AppendFrame(b []byte, k Kind, payload []byte) []byte {
 }
 
 // ReadFrame reads one frame into buf, which it grows where needed. Between two
-// frames the end of r is io.EOF, inside of one io.ErrUnexpectedEOF.
+// frames the end of r is io.EOF, inside of one io.ErrUnexpectedEOF. One over
+// MaxFrame is ErrFrame.
 func ReadFrame(r io.Reader, buf []byte) (Kind, []byte, error) {
-	var header [headerSize]byte
+	var header [HeaderSize]byte
 	if _, err := io.ReadFull(r, header[:]); err != nil {
 		return 0, nil, err
 	}
 	size := binary.BigEndian.Uint32(header[1:])
 	if size > MaxFrame {
-		return 0, nil, fmt.Errorf("a frame of %d bytes is over %d", size, MaxFrame)
+		return 0, nil, ErrFrame
 	}
 	if int(size) > cap(buf) {
 		buf = make([]byte, size)

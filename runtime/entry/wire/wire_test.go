@@ -26,8 +26,8 @@ func TestFrames(t *testing.T) {
 	if _, _, err := ReadFrame(r, buf); !errors.Is(err, io.EOF) {
 		t.Errorf("after the last: %v, want EOF", err)
 	}
-	for _, cut := range []int{3, headerSize, headerSize + 7} {
-		if _, _, err := ReadFrame(bytes.NewReader(stream[len(stream)-len(payloads[2])-headerSize:][:cut]), nil); !errors.Is(err, io.ErrUnexpectedEOF) {
+	for _, cut := range []int{3, HeaderSize, HeaderSize + 7} {
+		if _, _, err := ReadFrame(bytes.NewReader(stream[len(stream)-len(payloads[2])-HeaderSize:][:cut]), nil); !errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Errorf("cut after %d bytes: %v, want an unexpected end", cut, err)
 		}
 	}
