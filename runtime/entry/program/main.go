@@ -1,5 +1,5 @@
 // Command program is the entry program; see package entry. Its roles are in
-// package wire.
+// package wire. It goes without fmt and encoding/json: it is to stay under 2 MB.
 package main
 
 import (
@@ -9,12 +9,21 @@ import (
 )
 
 // roles by the program's first argument. Each returns the exit code.
-var roles = map[string]func(args []string) int{}
+var roles = map[string]func(args []string) int{
+	wire.RoleHold: hold,
+	wire.RoleInit: initialize,
+	wire.RoleLog:  keepLog,
+}
 
 func main() {
 	if len(os.Args) < 2 || roles[os.Args[1]] == nil {
-		os.Stderr.WriteString("spillway entry: this program is started by Spillway's agent\n")
-		os.Exit(wire.ExitFault)
+		os.Exit(fault("this program is started by Spillway's agent"))
 	}
 	os.Exit(roles[os.Args[1]](os.Args[2:]))
+}
+
+// fault says on standard error why the program failed, and returns its exit code.
+func fault(why string) int {
+	os.Stderr.WriteString("spillway entry: " + why + "\n")
+	return wire.ExitFault
 }
