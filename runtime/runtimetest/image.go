@@ -24,8 +24,15 @@ const boxPackage = "github.com/spillway/spillway/runtime/runtimetest/testdata/bo
 // other test uses. Its entrypoint is /box, and it sets BOX=image.
 func BoxImage(t testing.TB) (name string, archive []byte) {
 	t.Helper()
+	return ProgramImage(t, boxPackage)
+}
+
+// ProgramImage does the same with the program of another package, named by its
+// import path. It is /box in the image.
+func ProgramImage(t testing.TB, importPath string) (name string, archive []byte) {
+	t.Helper()
 	program := filepath.Join(t.TempDir(), "box")
-	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", program, boxPackage)
+	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", program, importPath)
 	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build the test image's program: %v\n%s", err, out)

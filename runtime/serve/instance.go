@@ -43,13 +43,14 @@ type Instance struct {
 	Name string
 	Born time.Time
 
-	driver  runtime.Driver
-	plan    Plan
-	door    *entry.Door
-	session *entry.Session
-	speaks  contract
-	output  *output
-	group   sync.WaitGroup
+	driver    runtime.Driver
+	plan      Plan
+	door      *entry.Door
+	session   *entry.Session
+	speaks    contract
+	output    *output
+	complaint beginning // of the container's own standard error: why the entry program could not come up
+	group     sync.WaitGroup
 
 	exits chan struct{} // closed when exit is known, or the engine does not know it
 	exit  runtime.Exit

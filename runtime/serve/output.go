@@ -138,3 +138,24 @@ func (s side) give(w Words, p []byte) {
 		_, _ = to.Write(p) // a log that cannot be kept is no reason to stop reading
 	}
 }
+
+// beginning keeps the first of what is written to it.
+type beginning struct {
+	mu   sync.Mutex // guards the field below
+	kept []byte
+}
+
+func (b *beginning) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if free := 1<<10 - len(b.kept); free > 0 {
+		b.kept = append(b.kept, p[:min(free, len(p))]...)
+	}
+	return len(p), nil
+}
+
+func (b *beginning) text() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return clip(bytes.TrimSpace(b.kept), 300)
+}

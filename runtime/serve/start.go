@@ -97,7 +97,8 @@ func (s *Starter) launch(ctx, life context.Context, i *Instance) error {
 		return err
 	}
 	i.ID = id
-	if err := s.Driver.Start(ctx, id, runtime.Streams{Stdout: side{i.output, 0}, Stderr: side{i.output, 1}}); err != nil {
+	// The program's own output comes by way of the entry program.
+	if err := s.Driver.Start(ctx, id, runtime.Streams{Stderr: &i.complaint}); err != nil {
 		return err
 	}
 	i.group.Go(func() { i.await(life) })
@@ -129,7 +130,7 @@ func (i *Instance) open(ctx, life context.Context, argv []string, streams runtim
 	if err != nil {
 		select {
 		case <-i.exits:
-			return &Fault{Failure: functions.Failure{Class: functions.Infra, Message: fmt.Sprintf("the entry program did not come up in the container, which ended with code %d: %s", i.exit.Code, clip([]byte(i.output.errors()), 300))}}
+			return &Fault{Failure: functions.Failure{Class: functions.Infra, Message: fmt.Sprintf("the entry program did not come up in the container, which ended with code %d: %s", i.exit.Code, i.complaint.text())}}
 		default:
 			return err
 		}
