@@ -21,6 +21,8 @@ const (
 	exitTime = 10 * time.Second
 	// breakTime is how long a broken connection waits for the exit that explains it.
 	breakTime = 2 * time.Second
+	// flushTime bounds the wait for the last words of a task.
+	flushTime = time.Second
 	// mostGrace is the most time between SIGTERM and SIGKILL for a container that
 	// has no task.
 	mostGrace = 2 * time.Second
@@ -66,7 +68,7 @@ type Instance struct {
 // Invoke runs one task. Its words go to w from hand-out to answer.
 func (i *Instance) Invoke(ctx context.Context, r Request, w Words) (Response, error) {
 	i.output.attach(r.Task, w)
-	defer i.output.detach(r.Task)
+	defer i.detach(r.Task)
 	res, err := i.speaks.Invoke(ctx, r)
 	if err == nil {
 		return res, nil
@@ -82,6 +84,15 @@ func (i *Instance) Invoke(ctx context.Context, r Request, w Words) (Response, er
 		}
 	}
 	return Response{}, &f
+}
+
+// detach gives the task no more words once all that it has said is here: they
+// come on another way than its answer.
+func (i *Instance) detach(id functions.TaskID) {
+	defer i.output.detach(id)
+	ctx, cancel := context.WithTimeout(context.Background(), flushTime)
+	defer cancel()
+	_ = i.session.Flush(ctx) // what is late, and what a program that was killed had not sent, is lost
 }
 
 // explain waits for the exit that may be the cause of a broken connection.

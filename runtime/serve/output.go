@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"io"
 	"sync"
-	"time"
 
 	"github.com/spillway/spillway/functions"
 )
@@ -14,10 +13,6 @@ const (
 	longestLine = 128 << 10
 	// stderrKept is how much of standard error is searched for a cause.
 	stderrKept = 64 << 10
-	// quiet is how long a program must have said nothing for its words to be all
-	// here: they come on another way than its answer.
-	quiet     = 2 * time.Millisecond
-	mostQuiet = 50 * time.Millisecond
 )
 
 // Words are where the output of one invocation goes. A nil writer discards.
@@ -33,7 +28,6 @@ type output struct {
 	tasks   map[functions.TaskID]Words
 	parts   [2][]byte // lines that have not ended yet; only with several
 	stderr  []byte    // the end of it
-	last    time.Time // of a write
 }
 
 // newOutput is for a container that starts: all that it says then belongs to the
@@ -49,19 +43,10 @@ func (o *output) attach(id functions.TaskID, w Words) {
 	o.tasks[id] = w
 }
 
-// detach waits until the program is quiet, for a moment at most, and then gives
-// the task no more words.
 func (o *output) detach(id functions.TaskID) {
-	for until := time.Now().Add(mostQuiet); ; {
-		time.Sleep(quiet)
-		o.mu.Lock()
-		if now := time.Now(); now.Sub(o.last) >= quiet || now.After(until) {
-			delete(o.tasks, id)
-			o.mu.Unlock()
-			return
-		}
-		o.mu.Unlock()
-	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.tasks, id)
 }
 
 // drop gives the task of the start no more words. From now on there may be
@@ -90,7 +75,6 @@ func (s side) Write(p []byte) (int, error) {
 	o := s.o
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.last = time.Now()
 	if s.n == 1 {
 		o.stderr = append(o.stderr, p...)
 		if len(o.stderr) > 2*stderrKept {
