@@ -126,6 +126,7 @@ type Outcome struct {
 	PeakMemory Bytes           `json:"peak_memory,omitempty"`
 	GPUs       []string        `json:"gpus,omitempty"`      // UUIDs that were leased
 	Container  string          `json:"container,omitempty"` // the engine's id
+	Warm       bool            `json:"warm,omitempty"`      // it had been started before the attempt came
 }
 
 // Span is one phase and how long it took.

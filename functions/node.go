@@ -17,6 +17,16 @@ type NodeInfo struct {
 	Reason   string            `json:"reason,omitempty"` // why not ready
 	DiskFree Bytes             `json:"disk_free,omitempty"`
 	Cache    *CacheInfo        `json:"cache,omitempty"` // nil = it keeps no inputs
+	Warm     []WarmInfo        `json:"warm,omitempty"`  // containers that wait started, by function
+}
+
+// WarmInfo is what a node has started for the next tasks of one function.
+type WarmInfo struct {
+	Function Name `json:"function"`
+	Version  int  `json:"version"`
+	Wanted   int  `json:"wanted"` // as many as the function asks for, or as tasks come often
+	Idle     int  `json:"idle"`   // ready for a task
+	Starting int  `json:"starting"`
 }
 
 // CacheInfo is what a node keeps of inputs for later tasks. Counts are of the

@@ -135,6 +135,7 @@ type Attempt struct {
 	ExitCode  int        `json:"exit_code,omitempty"`
 	Failure   *Failure   `json:"failure,omitempty"` // nil while running, and when it succeeded
 	Phases    []Span     `json:"phases,omitempty"`
+	Warm      bool       `json:"warm,omitempty"` // its container had been started before it came
 	Log       *ObjectRef `json:"log,omitempty"`
 	Then      string     `json:"then,omitempty"` // what the leader decided after it, and why
 }
@@ -249,7 +250,7 @@ func (t *Task) finish(e Event) error {
 	}
 	a := t.Last()
 	a.EndedAt, a.ExitCode, a.Failure = e.At, c.Outcome.ExitCode, c.Outcome.Failure
-	a.Phases, a.Log = c.Outcome.Phases, c.Outcome.Log
+	a.Phases, a.Log, a.Warm = c.Outcome.Phases, c.Outcome.Log, c.Outcome.Warm
 	if len(c.Outcome.GPUs) > 0 {
 		a.GPUs = c.Outcome.GPUs
 	}

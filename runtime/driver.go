@@ -163,4 +163,7 @@ const (
 	LabelTask    = "spillway.task"
 	LabelAttempt = "spillway.attempt"
 	LabelEpoch   = "spillway.epoch"
+	// LabelWarm is on containers that were started for no task yet, in place of the
+	// three before; its value is FUNCTION@VERSION.
+	LabelWarm = "spillway.warm"
 )

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -21,6 +22,9 @@ func (n *Node) load() ([]*attempt, error) {
 		return nil, err
 	}
 	if err := n.cache.open(boot.Kernel); err != nil {
+		return nil, err
+	}
+	if err := emptyWarm(n.cfg.DataDir); err != nil {
 		return nil, err
 	}
 	dirs, err := filepath.Glob(filepath.Join(n.cfg.DataDir, "tasks", "*"))
@@ -47,6 +51,9 @@ func (n *Node) load() ([]*attempt, error) {
 	for _, a := range held {
 		n.attempts[a.key] = a
 		n.used = n.used.Add(a.Assignment.Function.Needs(a.Assignment.Device))
+		if a.state.Container != "" {
+			n.warmed[a.state.Container] = true
+		}
 	}
 	n.cfg.Log.Info("node state loaded", "boot", boot.Boot, "fresh", fresh, "held", len(held))
 	return held, nil
@@ -116,7 +123,11 @@ func (n *Node) takeUp(ctx context.Context, a *attempt) (runtime.ID, bool, error)
 		return "", false, err
 	}
 	for _, c := range found {
-		if c.State == runtime.Created || a.state.StartedAt.IsZero() { // not started, or not by the promise we hold
+		idle, err := n.neverOrdered(bounded, a, c)
+		if err != nil {
+			return "", false, err
+		}
+		if idle || c.State == runtime.Created || a.state.StartedAt.IsZero() { // not started, or not by the promise we hold
 			if err := n.cfg.Driver.Remove(bounded, c.ID); err != nil {
 				return "", false, err
 			}
@@ -141,6 +152,10 @@ func (n *Node) lostGPUs(a *attempt, id runtime.ID) *functions.Failure {
 
 // containers lists the containers of one attempt: at most one.
 func (n *Node) containers(ctx context.Context, a *attempt) ([]runtime.Info, error) {
+	if id := a.state.Container; id != "" {
+		all, err := n.cfg.Driver.List(ctx, map[string]string{runtime.LabelNode: string(n.cfg.ID)})
+		return slices.DeleteFunc(all, func(c runtime.Info) bool { return c.ID != id }), err
+	}
 	return n.cfg.Driver.List(ctx, map[string]string{
 		runtime.LabelNode:    string(n.cfg.ID),
 		runtime.LabelTask:    string(a.key.task),
@@ -182,6 +197,11 @@ func (n *Node) sweep(ctx context.Context) {
 }
 
 func (n *Node) holds(c runtime.Info) bool {
+	if _, warm := c.Labels[runtime.LabelWarm]; warm {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		return n.warmed[c.ID]
+	}
 	number, err := strconv.Atoi(c.Labels[runtime.LabelAttempt])
 	if err != nil {
 		return false

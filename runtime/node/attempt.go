@@ -26,6 +26,10 @@ type record struct {
 type state struct {
 	Phases    []functions.Span `json:"phases,omitempty"`
 	StartedAt time.Time        `json:"started_at,omitzero"` // of the container; its deadline counts from here
+	// Container is set when it was started before the attempt: its labels do not
+	// name the attempt. Warm: it waited before the attempt came.
+	Container runtime.ID `json:"container,omitempty"`
+	Warm      bool       `json:"warm,omitempty"`
 }
 
 // attempt is one attempt that the node holds.
@@ -40,11 +44,14 @@ type attempt struct {
 	release func() // gives the GPUs back
 	orders  orders
 
-	state  state           // used only by the attempt's own goroutine
-	binds  []runtime.Mount // inputs that are not files of in/; used only by the attempt's own goroutine
-	output *capture
-	news   reporter
-	fenced atomic.Bool // ordered to stop for want of a lease
+	state state           // used only by the attempt's own goroutine
+	binds []runtime.Mount // inputs that are not files of in/; used only by the attempt's own goroutine
+	// instance is the warm container that the attempt has got, or nil; used only by
+	// the attempt's own goroutine.
+	instance *instance
+	output   *capture
+	news     reporter
+	fenced   atomic.Bool // ordered to stop for want of a lease
 
 	deserted atomic.Bool // the engine was away while its container ran
 
@@ -63,14 +70,13 @@ func newAttempt(dataDir string, r record) *attempt {
 	return a
 }
 
+// persist writes down the promise. It need not outlive a crash of the machine: no
+// container does, and the next agent's new boot tells the leader so.
 func (a *attempt) persist() error {
 	if err := a.folder.make(); err != nil {
 		return err
 	}
-	if err := a.folder.note(entry{Held: &a.record}); err != nil {
-		return err
-	}
-	return a.folder.sync()
+	return a.folder.note(entry{Held: &a.record})
 }
 
 func (a *attempt) onGPU() bool { return a.Assignment.Device == functions.GPU }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/spillway/spillway/functions"
@@ -91,6 +92,9 @@ func (n *Node) discard(ctx context.Context, a *attempt, id runtime.ID) {
 	if id != "" {
 		n.remove(ctx, id)
 	}
+	if a.instance != nil {
+		a.instance.forget()
+	}
 	// A program that was killed in the middle of a write may leave one more file.
 	n.insist(ctx, func(context.Context) error { return a.folder.removeAll() },
 		"task folder not removed yet", "task", a.key.task, "attempt", a.key.attempt)
@@ -100,10 +104,14 @@ func (n *Node) discard(ctx context.Context, a *attempt, id runtime.ID) {
 // gone by then is left to the next agent; but there may be none for long.
 const tidyGrace = 5 * time.Second
 
-// tidy waits for the removals that have begun.
-func (n *Node) tidy(ctx context.Context) {
+// tidy waits for the removals that have begun, those of warm containers among them.
+func (n *Node) tidy(ctx context.Context, cold <-chan struct{}) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tidyGrace)
 	defer cancel()
+	select {
+	case <-cold:
+	case <-ctx.Done():
+	}
 	for n.discarding.Load() > 0 && pause(ctx, 20*time.Millisecond) {
 	}
 }
@@ -137,12 +145,13 @@ func (n *Node) insist(ctx context.Context, undo func(ctx context.Context) error,
 // attempt do not reach it, the agent's stop does.
 func (n *Node) outlive(ctx context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	n.group.Go(func() {
+	var watch sync.WaitGroup
+	watch.Go(func() {
 		select {
 		case <-n.leaving:
 			cancel(errStopping)
 		case <-ctx.Done():
 		}
 	})
-	return ctx, func() { cancel(nil) }
+	return ctx, func() { cancel(nil); watch.Wait() }
 }

@@ -71,13 +71,13 @@ func (n *Node) heartbeat(at time.Time) functions.Heartbeat {
 	if err != nil {
 		free = 0
 	}
-	kept := n.cache.info()
+	kept, warm := n.cache.info(), n.warm.counts()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	hb := functions.Heartbeat{
 		Node: functions.NodeInfo{
 			ID: n.cfg.ID, Boot: n.boot.Boot, Version: n.cfg.Version, Driver: n.cfg.Driver.Name(), Engine: n.engine.what,
-			Labels: n.cfg.Labels, Capacity: n.cfg.Capacity, Ready: ready, Reason: why, DiskFree: free, Cache: kept, Shares: n.shares,
+			Labels: n.cfg.Labels, Capacity: n.cfg.Capacity, Ready: ready, Reason: why, DiskFree: free, Cache: kept, Shares: n.shares, Warm: warm,
 		},
 		Running: []functions.Running{},
 		At:      at,

@@ -59,9 +59,15 @@ type Config struct {
 	Drain     bool
 	DiskFloor functions.Bytes // less free disk than this: no new tasks; 0 means 1 GiB
 	Cache     functions.Bytes // most that is kept of inputs for later tasks; 0 = nothing
-	Timings   Timings
-	Log       *slog.Logger     // nil discards
-	Now       func() time.Time // nil means time.Now
+	// Entry is the entry program on this machine, and WarmMemory what containers
+	// that wait for a task may take, which Capacity does not count; without either
+	// none are kept.
+	Entry      string
+	WarmMemory functions.Bytes
+	Deployed   Deployed // nil = unknown
+	Timings    Timings
+	Log        *slog.Logger     // nil discards
+	Now        func() time.Time // nil means time.Now
 }
 
 // Timings are the node's limits and periods. Zero means the default beside each.
@@ -105,6 +111,7 @@ type Node struct {
 	nudge   chan struct{} // asks for a heartbeat now
 	group   sync.WaitGroup
 	cache   *cache
+	warm    *warmth
 
 	discarding atomic.Int32 // attempts whose remains are being removed
 
@@ -116,7 +123,8 @@ type Node struct {
 	ended    map[key]time.Time // in the log already; kept for a while against late repeats
 	used     functions.Resources
 	engine   engineState
-	shares   []string // shared folders that are there
+	shares   []string            // shared folders that are there
+	warmed   map[runtime.ID]bool // containers that were started warm and are not removed yet
 }
 
 // errStopping ends the work of attempts that the next agent will adopt.
@@ -146,10 +154,11 @@ func New(cfg Config) (*Node, error) {
 	n := &Node{
 		cfg: cfg, time: cfg.Timings.withDefaults(),
 		starts: make(chan *attempt), closed: make(chan struct{}), leaving: make(chan struct{}), nudge: make(chan struct{}, 1),
-		attempts: make(map[key]*attempt), ended: make(map[key]time.Time),
+		attempts: make(map[key]*attempt), ended: make(map[key]time.Time), warmed: make(map[runtime.ID]bool),
 		engine: engineState{reason: "the container engine was not asked yet"},
 	}
 	n.cache = newCache(filepath.Join(cfg.DataDir, "cache"), cfg.Cache, cfg.Log, cfg.Now, &n.group, n.room)
+	n.warm = n.newWarmth()
 	return n, nil
 }
 
@@ -173,6 +182,10 @@ func (n *Node) Run(ctx context.Context) error {
 	for _, loop := range []func(context.Context){n.beat, n.fence, n.probe, n.sweep, n.watchShares} {
 		loops.Go(func() { loop(work) })
 	}
+	warm, cool := context.WithCancel(work)
+	defer cool()
+	cold := make(chan struct{}) // closed when nothing is kept warm any more
+	go func() { defer close(cold); n.keepWarm(warm) }()
 	for _, a := range held {
 		n.group.Go(func() { n.run(work, a) })
 	}
@@ -189,9 +202,11 @@ func (n *Node) Run(ctx context.Context) error {
 	if n.cfg.Drain {
 		n.group.Wait()
 	}
-	n.tidy(ctx)
+	cool()
+	n.tidy(ctx, cold)
 	close(n.leaving)
 	leave(errStopping)
+	<-cold
 	n.group.Wait()
 	loops.Wait()
 	n.farewell(ctx)

@@ -14,6 +14,7 @@ import (
 func (n *Node) run(work context.Context, a *attempt) {
 	ctx, deaf := a.obey(work)
 	defer deaf()
+	defer a.letGo()
 
 	var out functions.Outcome
 	known := a.outcome != nil
@@ -50,7 +51,7 @@ func (n *Node) execute(ctx context.Context, a *attempt) (out functions.Outcome) 
 		if out.Failure != nil {
 			out.Failure.Hint = hint(out.Failure)
 		}
-		out.Phases = a.state.Phases
+		out.Phases, out.Warm = a.state.Phases, a.state.Warm
 		out.Log, out.LogTail = n.closeLog(ctx, a)
 	}()
 
@@ -89,9 +90,13 @@ func (n *Node) execute(ctx context.Context, a *attempt) (out functions.Outcome) 
 	return out
 }
 
-// start makes a container for the attempt and starts it.
+// start makes a container for the attempt and starts it, or takes one that has
+// been started.
 func (n *Node) start(ctx context.Context, a *attempt) (id runtime.ID, fail *functions.Failure) {
 	a.state = state{}
+	if id, fail, ok := n.startIn(ctx, a); ok {
+		return id, fail
+	}
 	var event []byte
 	fail = n.timed(ctx, a, functions.PhaseStage, func() (f *functions.Failure) {
 		event, f = n.stage(ctx, a)

@@ -33,7 +33,7 @@ func (n *Node) stage(ctx context.Context, a *attempt) ([]byte, *functions.Failur
 			return nil, diskFailure("write down a new start", err)
 		}
 	}
-	if err := a.folder.layOut(containerUser(), len(t.Inputs) > 0); err != nil {
+	if err := n.furnish(a); err != nil {
 		return nil, diskFailure("lay out the task folder", err)
 	}
 	event := []byte(t.Event)
@@ -60,10 +60,19 @@ func (n *Node) stage(ctx context.Context, a *attempt) ([]byte, *functions.Failur
 	if err != nil {
 		return nil, &functions.Failure{Class: functions.Permanent, Message: "the event is not JSON: " + err.Error()}
 	}
-	if err := writeReadable(a.folder.event(), envelope); err != nil {
+	// Written and not replaced: a warm container has the file mounted already.
+	if err := os.WriteFile(a.folder.event(), envelope, 0o644); err != nil {
 		return nil, diskFailure("write event.json", err)
 	}
 	return event, nil
+}
+
+// furnish gives the attempt the folders that its container sees, as new.
+func (n *Node) furnish(a *attempt) error {
+	if a.instance != nil {
+		return a.instance.folder.moveTo(a.folder)
+	}
+	return a.folder.layOut(containerUser(), len(a.Assignment.Task.Inputs) > 0)
 }
 
 // bringAll brings every input, several at a time. One that fails ends the others,
@@ -176,17 +185,43 @@ func transferTime(size int64) time.Duration {
 	return time.Minute + time.Duration(max(size, 0)>>20)*time.Second
 }
 
+// furniture is what of a folder a container sees.
+func (f folder) furniture() []string { return []string{f.in(), f.work(), f.tmp(), f.event()} }
+
+// clear takes away what an earlier agent has begun to stage.
+func (f folder) clear() error {
+	if err := unbind(f.in()); err != nil {
+		return err
+	}
+	for _, old := range append(f.furniture(), f.path("event")) {
+		if err := os.RemoveAll(old); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// moveTo makes what a warm container sees the attempt's own. The container goes
+// on seeing it: a mount follows what is mounted, not its name.
+func (f folder) moveTo(to folder) error {
+	if err := to.clear(); err != nil {
+		return err
+	}
+	news := to.furniture()
+	for i, old := range f.furniture() {
+		if err := os.Rename(old, news[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // layOut makes the folders anew: an attempt that an earlier agent began to stage
 // is staged from its beginning. Without inputs nothing is mounted over the empty
 // work/in.
 func (f folder) layOut(user owner, inputs bool) error {
-	if err := unbind(f.in()); err != nil {
+	if err := f.clear(); err != nil {
 		return err
-	}
-	for _, old := range []string{f.in(), f.work(), f.tmp(), f.event(), f.path("event")} {
-		if err := os.RemoveAll(old); err != nil {
-			return err
-		}
 	}
 	if inputs {
 		if err := makeFolder(f.in(), 0o755); err != nil {
@@ -212,7 +247,12 @@ func (f folder) layOut(user owner, inputs bool) error {
 			}
 		}
 	}
-	return writeReadable(f.path("work", "event.json"), nil) // where event.json is mounted
+	for _, file := range []string{f.path("work", "event.json"), f.event()} { // where event.json is mounted, and itself
+		if err := writeReadable(file, nil); err != nil {
+			return err
+		}
+	}
+	return os.Chmod(f.event(), 0o644)
 }
 
 // makeFolder makes a folder of just this mode, whatever the umask.

@@ -13,8 +13,10 @@ import (
 
 // exitReport is the answer of await.
 type exitReport struct {
-	exit runtime.Exit
-	err  error
+	exit  runtime.Exit
+	err   error
+	peak  functions.Bytes // memory, where it is known from the program itself
+	unrun string          // why there was nothing to run
 }
 
 // wait follows the container to its exit, and makes it exit: at its deadline, by
@@ -27,7 +29,13 @@ func (n *Node) wait(ctx context.Context, a *attempt, id runtime.ID, ended bool) 
 	defer done()
 
 	exits := make(chan exitReport, 1)
-	group.Go(func() { exits <- n.await(hold, a, id) })
+	group.Go(func() {
+		if a.instance != nil {
+			exits <- n.awaitWarm(hold, a)
+			return
+		}
+		exits <- n.await(hold, a, id)
+	})
 	over := make(chan *functions.Failure, 1)
 	peaks := make(chan functions.Bytes, 1)
 	var deadline <-chan time.Time
@@ -41,12 +49,15 @@ func (n *Node) wait(ctx context.Context, a *attempt, id runtime.ID, ended bool) 
 		defer timer.Stop()
 		deadline = timer.C
 	}
-	defer func() { done(); peak = <-peaks }()
+	defer func() { done(); peak = max(peak, <-peaks) }()
 
 	grace := a.spec.Grace.Std()
 	select {
 	case e := <-exits:
-		return e.exit, 0, engineFailure(e.err)
+		if e.unrun != "" {
+			return e.exit, e.peak, &functions.Failure{Class: runtime.ClassifyRun(e.exit, false, "", false), Message: e.unrun, ExitCode: e.exit.Code}
+		}
+		return e.exit, e.peak, engineFailure(e.err)
 	case fail = <-over:
 		grace = 0 // it would only write on
 	case <-deadline:
@@ -68,7 +79,7 @@ func (n *Node) wait(ctx context.Context, a *attempt, id runtime.ID, ended bool) 
 	for {
 		select {
 		case e := <-exits:
-			return e.exit, 0, fail
+			return e.exit, e.peak, fail
 		case <-kill: // a fence, or a newer attempt of the task, does not wait out its grace
 			kill = nil
 			if grace > 0 {
@@ -91,7 +102,7 @@ func (n *Node) await(ctx context.Context, a *attempt, id runtime.ID) exitReport 
 		began := n.cfg.Now()
 		exit, err := n.cfg.Driver.Wait(ctx, id)
 		if err == nil || ctx.Err() != nil || !errors.Is(err, functions.ErrUnavailable) {
-			return exitReport{exit, err}
+			return exitReport{exit: exit, err: err}
 		}
 		if away.IsZero() || n.cfg.Now().Sub(began) > n.time.Probe { // it was back in between
 			away = n.cfg.Now()
@@ -100,14 +111,14 @@ func (n *Node) await(ctx context.Context, a *attempt, id runtime.ID) exitReport 
 		}
 		for {
 			if n.cfg.Now().Sub(away) > n.time.Engine || !pause(ctx, time.Second) {
-				return exitReport{exit, err}
+				return exitReport{exit: exit, err: err}
 			}
 			stdout, stderr := a.output.streams()
 			if err = n.cfg.Driver.Attach(ctx, id, runtime.Streams{Stdout: stdout, Stderr: stderr}); err == nil {
 				break
 			}
 			if !errors.Is(err, functions.ErrUnavailable) {
-				return exitReport{exit, err}
+				return exitReport{exit: exit, err: err}
 			}
 		}
 	}

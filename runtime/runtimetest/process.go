@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -31,6 +33,7 @@ type Process struct {
 
 	terminated chan struct{}
 	defaultTo  context.CancelCauseFunc
+	mounted    map[string]*os.File // what is behind each mount's target; nil = found by its name
 
 	mu      sync.Mutex // guards the fields below
 	trapped bool
@@ -74,7 +77,11 @@ func (p *Process) Path(target string) (string, error) {
 	if best.Target == "" {
 		return "", fmt.Errorf("open %s: read-only file system", target)
 	}
-	return filepath.Join(best.Source, strings.TrimPrefix(target, best.Target)), nil
+	source := best.Source
+	if f := p.mounted[best.Target]; f != nil { // whatever its name is by now
+		source = "/proc/self/fd/" + strconv.Itoa(int(f.Fd()))
+	}
+	return filepath.Join(source, strings.TrimPrefix(target, best.Target)), nil
 }
 
 // Use takes n bytes of memory; over the container's limit the kernel kills it,
@@ -145,8 +152,16 @@ func newContainer(number int, spec runtime.Spec, program Program) *container {
 // execute runs the program to its end, or until the container is killed.
 func (c *container) execute(stdin []byte) runtime.Exit {
 	c.process.Stdin = bytes.NewReader(stdin)
+	program := c.program
+	if holds(c.spec) {
+		program = hold(program)
+		c.process.mount()
+	}
 	code := make(chan int, 1)
-	go func() { code <- c.program(c.alive, c.process) }()
+	go func() {
+		defer c.process.unmount()
+		code <- program(c.alive, c.process)
+	}()
 	defer c.output.close()
 	select {
 	case n := <-code:

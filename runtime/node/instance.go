@@ -1,0 +1,154 @@
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spillway/spillway/functions"
+	"github.com/spillway/spillway/runtime"
+	entryprog "github.com/spillway/spillway/runtime/entry"
+)
+
+// instance is a container that has been started and waits for a task.
+type instance struct {
+	n       *Node
+	id      runtime.ID
+	folder  folder             // what the container sees of this machine
+	image   runtime.Image      // that it was made from
+	session *entryprog.Session // nil while it starts
+	ready   time.Time
+	early   bool // it was ready before its attempt came
+}
+
+// Done implements pool.Instance.
+func (i *instance) Done() <-chan struct{} { return i.session.Done() }
+
+// Close implements pool.Instance. Of a container that the engine does not remove
+// the sweep takes care.
+func (i *instance) Close() {
+	if i.session != nil {
+		if err := i.session.Close(); err != nil {
+			i.n.cfg.Log.Warn("warm container not let go of", "container", i.id, "err", err)
+		}
+	}
+	if i.id != "" {
+		i.n.remove(context.Background(), i.id)
+	}
+	i.forget()
+}
+
+// forget gives up what the node knows of a container that is gone.
+func (i *instance) forget() {
+	i.n.mu.Lock()
+	delete(i.n.warmed, i.id)
+	i.n.mu.Unlock()
+	if err := i.folder.removeAll(); err != nil {
+		i.n.cfg.Log.Warn("folder of a warm container not removed", "container", i.id, "err", err)
+	}
+}
+
+// startWarm starts a container for whatever task of a function comes next, up to
+// where it waits for orders.
+func (n *Node) startWarm(ctx context.Context, k warmKey) (_ *instance, err error) {
+	fn, ok := n.warm.function(k)
+	if !ok {
+		return nil, functions.NotFound("no_function", "%s is not kept warm any more", k)
+	}
+	spec := fn.Spec.WithDefaults().On(functions.CPU)
+	pulling, cancel := context.WithTimeoutCause(ctx, n.time.Pull, functions.ErrTimeout)
+	defer cancel()
+	if err := n.cfg.Driver.Pull(pulling, spec.Image, nil); err != nil {
+		return nil, err
+	}
+	limited, cancel := context.WithTimeoutCause(ctx, n.time.Launch, functions.ErrTimeout)
+	defer cancel()
+	name := strings.ToLower(rand.Text()[:12])
+	i := &instance{n: n, folder: folder(filepath.Join(n.cfg.DataDir, "warm", name))}
+	defer func() {
+		if err != nil {
+			i.Close()
+		}
+	}()
+	if i.image, err = n.cfg.Driver.Image(limited, spec.Image); err != nil {
+		return nil, err
+	}
+	if err := errors.Join(i.folder.make(), i.folder.layOut(containerUser(), true)); err != nil {
+		return nil, err
+	}
+	door, err := entryprog.NewDoor(i.folder.path("door"))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, door.Close()) }()
+	made := warmSpec(spec, k, n.cfg.ID, i.folder, containerUser(), name)
+	made.Mounts = append(made.Mounts, door.Mounts(n.cfg.Entry)...)
+	if i.id, err = n.cfg.Driver.Create(limited, made); err != nil {
+		return nil, err
+	}
+	n.mu.Lock()
+	n.warmed[i.id] = true
+	n.mu.Unlock()
+	if err := n.cfg.Driver.Start(limited, i.id, runtime.Streams{}); err != nil {
+		return nil, err
+	}
+	if i.session, err = door.Accept(limited); err != nil {
+		return nil, err
+	}
+	i.ready = n.cfg.Now()
+	return i, nil
+}
+
+// warmSpec is containerSpec as far as no task is needed for it. Everything that
+// is a task's own comes with its orders.
+func warmSpec(s functions.Spec, k warmKey, node functions.NodeID, f folder, user owner, name string) runtime.Spec {
+	return runtime.Spec{
+		Name:       "spillway-warm-" + name,
+		Image:      s.Image,
+		Entrypoint: entryprog.Command(entryprog.Options{}),
+		Command:    []string{}, // not the image's
+		User:       user.String(),
+		Mounts: []runtime.Mount{
+			{Source: f.work(), Target: taskDir},
+			{Source: f.in(), Target: inputDir, ReadOnly: true},
+			{Source: f.event(), Target: eventFile, ReadOnly: true},
+			{Source: f.tmp(), Target: "/tmp"},
+		},
+		MilliCPU: int64(s.Limits.CPUs * 1000),
+		Memory:   s.Limits.Memory,
+		Pids:     s.Limits.Pids,
+		FileSize: s.Limits.Disk,
+		LogSize:  s.Limits.Log,
+		Network:  s.Network,
+		Labels:   map[string]string{runtime.LabelNode: string(node), runtime.LabelWarm: k.String()},
+	}
+}
+
+// clearWarm removes the warm containers of an earlier agent that no attempt has
+// got. It waits for an engine that is away.
+func (n *Node) clearWarm(ctx context.Context) error {
+	for {
+		err := n.clearOnce(ctx)
+		if err == nil {
+			return nil
+		}
+		if !pause(ctx, n.time.Probe/5) {
+			return err
+		}
+	}
+}
+
+func (n *Node) clearOnce(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, undoTime)
+	defer cancel()
+	found, err := n.cfg.Driver.List(ctx, map[string]string{runtime.LabelNode: string(n.cfg.ID)})
+	for _, c := range found {
+		if _, warm := c.Labels[runtime.LabelWarm]; warm && !n.holds(c) {
+			err = errors.Join(err, n.cfg.Driver.Remove(ctx, c.ID))
+		}
+	}
+	return err
+}
