@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -24,7 +25,7 @@ func (n *Node) load() ([]*attempt, error) {
 	if err := n.cache.open(boot.Kernel); err != nil {
 		return nil, err
 	}
-	if err := emptyWarm(n.cfg.DataDir); err != nil {
+	if err := errors.Join(emptyWarm(n.cfg.DataDir), os.RemoveAll(n.doors())); err != nil {
 		return nil, err
 	}
 	dirs, err := filepath.Glob(filepath.Join(n.cfg.DataDir, "tasks", "*"))
@@ -201,6 +202,9 @@ func (n *Node) holds(c runtime.Info) bool {
 		n.mu.Lock()
 		defer n.mu.Unlock()
 		return n.warmed[c.ID]
+	}
+	if _, serves := c.Labels[runtime.LabelServe]; serves {
+		return n.served.Holds(c.Name)
 	}
 	number, err := strconv.Atoi(c.Labels[runtime.LabelAttempt])
 	if err != nil {

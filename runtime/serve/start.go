@@ -73,7 +73,7 @@ func (s *Starter) Start(ctx context.Context, p Plan, first functions.TaskID, w W
 	}
 	ready, cancel := context.WithTimeoutCause(ctx, cmp.Or(s.Init, usualInit), functions.ErrTimeout)
 	defer cancel()
-	if err := i.open(ready, life, argv(p.Spec, image), runtime.Streams{Stdout: side{i.output, 0}, Stderr: side{i.output, 1}}); err != nil {
+	if err := i.open(ready, life, image.Argv(p.Spec.Entrypoint, p.Spec.Command), runtime.Streams{Stdout: side{i.output, 0}, Stderr: side{i.output, 1}}); err != nil {
 		return i, err
 	}
 	if err := i.speaks.Ready(ready); err != nil {
@@ -167,17 +167,4 @@ func (i *Instance) speak() error {
 		}
 	})
 	return nil
-}
-
-// argv is the function's command, put together as Docker does it: an entrypoint
-// of the spec's takes the image's command away with its entrypoint.
-func argv(s functions.Spec, image runtime.Image) []string {
-	entrypoint, command := s.Entrypoint, s.Command
-	if len(entrypoint) == 0 {
-		entrypoint = image.Entrypoint
-		if len(command) == 0 {
-			command = image.Command
-		}
-	}
-	return append(entrypoint[:len(entrypoint):len(entrypoint)], command...)
 }
