@@ -9,7 +9,10 @@ build images demo up: export GOFLAGS += -trimpath
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
-build: ## build bin/spillway
+entry: ## build the program that starts first in containers
+	go build -trimpath -buildvcs=false -ldflags "-s -w" -o runtime/entry/bin/entry ./runtime/entry/program
+
+build: entry ## build bin/spillway
 	go build -ldflags "-s -w" -o bin/spillway ./cmd/spillway
 
 images: build setup ## build the function images and load them into Docker
@@ -32,15 +35,15 @@ up: images ## the demo's set-up, kept serving until Ctrl-C
 	@$(if $(filter minio,$(STORE)),./deploy/minio/build.sh,:)
 	go run ./e2e/demo -store $(STORE) -keep
 
-check: ## format, vet, import policy
+check: entry ## format, vet, import policy
 	@bad=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$bad" ] || { echo "gofmt needed: $$bad"; exit 1; }
 	go vet ./...
 	go test -run 'TestImports|TestVocabulary' ./cmd/spillway
 
-race: ## unit tests under the race detector
+race: entry ## unit tests under the race detector
 	CGO_ENABLED=1 go test -race -short -timeout 15m $(RACE_PACKAGES)
 
-RACE_PACKAGES = ./functions ./functions/taskdb ./functions/tasklog ./functions/shares ./functions/webfetch ./gateway/... ./scheduler ./runtime ./runtime/gpu ./runtime/node ./images ./cmd/...
+RACE_PACKAGES = ./functions ./functions/taskdb ./functions/tasklog ./functions/shares ./functions/webfetch ./gateway/... ./scheduler ./runtime ./runtime/gpu ./runtime/node ./runtime/entry/wire ./runtime/entry/framelog ./images ./cmd/...
 
 test: ## everything CI runs
 	@./deploy/setup.sh test
@@ -55,6 +58,6 @@ chaos: images minio ## long runs of kill -9, cut networks and lost events; SEED=
 	go test -count 1 -timeout 90m -v -run 'TestKill|TestIngestLosesNothing' ./e2e -args -kills 200 -faults 200 $(if $(SEED),-seed $(SEED))
 
 clean: ## remove what was built
-	rm -rf bin build
+	rm -rf bin build runtime/entry/bin/entry
 
-.PHONY: help build images transcribe minio setup demo up check race test bench chaos clean
+.PHONY: help entry build images transcribe minio setup demo up check race test bench chaos clean

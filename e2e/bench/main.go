@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"slices"
@@ -78,11 +77,8 @@ func (b *bench) run(ctx context.Context, chosen func(step string) bool) (err err
 	defer os.RemoveAll(b.dir)
 	if b.bin == "" {
 		b.bin = filepath.Join(b.dir, "spillway")
-		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", b.bin, "./cmd/spillway")
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		build.Stderr = os.Stderr
-		if err := build.Run(); err != nil {
-			return fmt.Errorf("build: %w", err)
+		if err := harness.Build(ctx, ".", b.bin, "-trimpath", "-ldflags", "-s -w"); err != nil {
+			return err
 		}
 	}
 	for _, s := range steps {

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	goruntime "runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -138,9 +139,6 @@ func steal([]string) error {
 	if _, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", parent)); err == nil {
 		fmt.Println("its environment can be read")
 	}
-	if err := syscall.PtraceAttach(parent); err == nil {
-		fmt.Println("it can be traced")
-	}
 	if p, _, e := syscall.Syscall(434, uintptr(parent), 0, 0); e == 0 { // pidfd_open
 		for fd := range uintptr(32) {
 			if _, _, e := syscall.Syscall(438, p, fd, 0); e == 0 { // pidfd_getfd
@@ -154,6 +152,17 @@ func steal([]string) error {
 	}
 	if err := os.WriteFile("/run/spillway/agent.sock", nil, 0o600); err == nil {
 		fmt.Println("the door can be changed")
+	}
+	goruntime.LockOSThread() // that traces is a thread's matter
+	if err := syscall.PtraceAttach(parent); err == nil {
+		var stopped syscall.WaitStatus
+		if _, err := syscall.Wait4(parent, &stopped, 0, nil); err != nil {
+			return err
+		}
+		if err := syscall.PtraceDetach(parent); err != nil {
+			return err
+		}
+		fmt.Println("it can be traced")
 	}
 	fmt.Println("tried")
 	return nil
