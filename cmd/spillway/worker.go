@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"path/filepath"
 
 	"github.com/spillway/spillway/functions"
 	"github.com/spillway/spillway/functions/objects"
 	"github.com/spillway/spillway/functions/tasklog"
+	"github.com/spillway/spillway/runtime/entry"
 	"github.com/spillway/spillway/runtime/gpu"
 	"github.com/spillway/spillway/runtime/node"
 )
@@ -48,9 +50,15 @@ func newNode(cfg Config, l *tasklog.Log, st *objects.Store, local node.Local, lo
 	if err != nil {
 		return nil, err
 	}
+	program, err := entry.Install(filepath.Join(cfg.Data, "entry"))
+	if errors.Is(err, functions.ErrUnavailable) {
+		log.Warn("containers are not kept warm, and http and lambda functions cannot run here", "err", err)
+	} else if err != nil {
+		return nil, err
+	}
 	return node.New(node.Config{
 		ID: functions.NodeID(cfg.Node.ID), DataDir: filepath.Join(cfg.Data, "node"), Version: version,
-		Driver: driver, Objects: st, Local: local, Shares: folders, Web: web, Link: nodeLink{l}, GPUs: gpus, Capacity: room, DiskFloor: floor, Cache: cache, Log: log,
+		Driver: driver, Objects: st, Local: local, Shares: folders, Web: web, Link: nodeLink{l}, GPUs: gpus, Capacity: room, DiskFloor: floor, Cache: cache, Entry: program, Log: log,
 	})
 }
 
