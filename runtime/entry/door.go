@@ -87,6 +87,7 @@ func (d *Door) Mounts(program string) []runtime.Mount {
 }
 
 // Accept waits for the container's entry program and takes what it hands over.
+// A container that dies before does not end the wait: ctx does.
 // Whatever comes of it, nobody comes through this door again. ErrInvalid is a
 // Hello that no entry program of this version sends; ErrUnavailable one that
 // did not come to its end, or a door that was closed.

@@ -43,8 +43,8 @@ func receive(conn *net.UnixConn) (*handover, error) {
 	if err == nil {
 		err = cerr
 	}
-	if err == nil && flags&(unix.MSG_CTRUNC|unix.MSG_TRUNC) != 0 {
-		err = refused("more descriptors than there can be")
+	if err == nil && flags&unix.MSG_CTRUNC != 0 {
+		err = truncated(len(fds))
 	}
 	var names []string
 	if err == nil {
@@ -55,13 +55,23 @@ func receive(conn *net.UnixConn) (*handover, error) {
 	}
 	if err != nil {
 		closeAll(fds)
-		if !errors.Is(err, functions.ErrInvalid) {
+		if !errors.Is(err, functions.ErrInvalid) && !errors.Is(err, functions.ErrUnavailable) {
 			err = functions.Unavailable("entry_gone", "the entry program of the container went away before it was ready").
 				WithHint("look for its words in the container's output").WithCause(err)
 		}
 		return nil, err
 	}
 	return take(names, fds)
+}
+
+// truncated is the error for descriptors that did not all arrive: there are too
+// many of them, or this process can have no more.
+func truncated(arrived int) error {
+	if arrived >= maxDescriptors {
+		return refused("it hands over more descriptors than there can be")
+	}
+	return functions.Unavailable("no_descriptors", "this agent can open no more files").
+		WithHint("raise its limit of open files (LimitNOFILE= of its systemd unit)")
 }
 
 // readHello reads the first frame and checks what can be checked of it alone.
@@ -100,8 +110,12 @@ func descriptors(control []byte) ([]int, error) {
 	}
 	var fds []int
 	for _, m := range messages {
-		got, rights := unix.ParseUnixRights(&m)
-		if rights != nil {
+		var got []int
+		bad := error(unix.EINVAL)
+		if len(m.Data)%4 == 0 { // as the kernel writes them; the parser relies on it
+			got, bad = unix.ParseUnixRights(&m)
+		}
+		if bad != nil {
 			err = refused("its control message carries no descriptors")
 		}
 		fds = append(fds, got...)

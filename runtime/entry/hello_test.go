@@ -196,10 +196,21 @@ func descriptorsOpen(t *testing.T) int {
 	return n
 }
 
+// TestNoDescriptorsLeft: it is the agent's fault, not the container's.
+func TestNoDescriptorsLeft(t *testing.T) {
+	if err := truncated(maxDescriptors); !errors.Is(err, functions.ErrInvalid) {
+		t.Errorf("all that there can be: %v, want invalid", err)
+	}
+	if err := truncated(3); !errors.Is(err, functions.ErrUnavailable) {
+		t.Errorf("some of them: %v, want unavailable", err)
+	}
+}
+
 // FuzzHello feeds the parser what a container may send.
 func FuzzHello(f *testing.F) {
 	f.Add(hello(f, 1, "api", "s3", "conn"), []byte(nil))
 	f.Add(hello(f, 1), unix.UnixRights(0))
+	f.Add([]byte(nil), []byte("!\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x01\x00\x00\x00000000000000000000000000"))
 	f.Add([]byte{'h', 0, 0, 0, 4, 'v', '=', '1', 0}, []byte{16, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0})
 	f.Fuzz(func(t *testing.T, sent, control []byte) {
 		names, err := readHello(io.MultiReader(bytes.NewReader(sent)))

@@ -185,7 +185,8 @@ func (s *Session) Done() <-chan struct{} { return s.gone }
 
 // Close ends the session and everything that came with it: the listeners are
 // closed and connections break. An entry program that has no orders ends; a
-// command that runs, runs on.
+// command that runs, runs on. A write to the streams of Start that is under way
+// is waited for.
 func (s *Session) Close() error {
 	err := s.conn.Close()
 	for _, l := range s.listeners {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 // Remove deletes a log. One that is not there is no error.
@@ -43,4 +44,14 @@ func segments(path string) ([]int, error) {
 	}
 	slices.Sort(numbers)
 	return numbers, err
+}
+
+// abandoned says that nobody writes a log any more.
+func abandoned(path string) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return true // it was never begun, or is deleted
+	}
+	defer f.Close()
+	return syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB) == nil
 }

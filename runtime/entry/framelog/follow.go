@@ -11,37 +11,47 @@ import (
 	"github.com/spillway/spillway/runtime/entry/wire"
 )
 
-// settleTime is how long a log may take to end once its container has: then its
-// writer has been killed, and the end will not come.
-const settleTime = 2 * time.Second
+// settleTime is how long a log may stand still after its container has exited,
+// while its writer lives.
+const settleTime = 10 * time.Second
 
 // Follow copies a log to the streams, from its beginning and as it grows, until
 // its end. A log that is not there yet is waited for. ended is closed when the
-// container has exited: a log whose writer was killed has no end of its own, and
-// is over when nothing came for two seconds after that. A nil writer discards,
-// and one that fails gets nothing more. Follow returns how many bytes of output
-// the log no longer had; its error is ctx's, or that the log cannot be read.
+// container has exited: from then on a log without a writer is over, because one
+// whose writer was killed has no end of its own; and one with a writer is waited
+// for only as long as something comes, with pauses of ten seconds at most. A nil
+// writer discards, and one that fails gets nothing more. Follow returns how many
+// bytes of output the log no longer had; its error is ctx's, or that the log
+// cannot be read.
 func Follow(ctx context.Context, path string, stdout, stderr io.Writer, ended <-chan struct{}) (dropped int64, err error) {
 	f := &follower{path: path, stdout: stdout, stderr: stderr, watch: newWatch(), buf: make([]byte, 2*maxPayload)}
 	defer f.close()
-	var over <-chan time.Time // fires when nothing came for settleTime after ended
+	var (
+		exited, last bool
+		still        <-chan time.Time
+	)
 	for ctx.Err() == nil {
 		moved, done, err := f.step()
-		if done || err != nil {
+		switch {
+		case done || err != nil:
 			return f.dropped, err
-		}
-		if moved {
-			if over != nil {
-				over = time.After(settleTime)
-			}
+		case moved && exited:
+			still = time.After(settleTime)
+			continue
+		case moved:
+			continue
+		case last:
+			return f.dropped, nil
+		case exited && abandoned(path):
+			last = true // what came before it was abandoned is read once more
 			continue
 		}
 		select {
 		case <-f.watch.news:
 		case <-time.After(f.watch.pause()):
 		case <-ended:
-			ended, over = nil, time.After(settleTime)
-		case <-over:
+			ended, exited, still = nil, true, time.After(settleTime)
+		case <-still:
 			return f.dropped, nil
 		case <-ctx.Done():
 		}

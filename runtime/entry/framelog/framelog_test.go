@@ -70,7 +70,7 @@ func TestKeeps(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		limit := rapid.Int64Range(MinLimit, 64<<10).Draw(t, "limit")
 		count := rapid.IntRange(0, 60).Draw(t, "writes")
-		largest := rapid.SampledFrom([]int{1, 100, 5000, 200 << 10}).Draw(t, "largest")
+		largest := rapid.SampledFrom([]int{1, 100, 5000, 20 << 10}).Draw(t, "largest")
 		follows := rapid.Bool().Draw(t, "follows")
 		path := filepath.Join(dir, "log")
 		w, err := Create(path, limit)
@@ -214,8 +214,22 @@ func TestCutOff(t *testing.T) {
 	if err := w.file.Truncate(w.size - 3); err != nil {
 		t.Fatal(err)
 	}
-	defer w.file.Close()
 	var out bytes.Buffer
+	followed := make(chan struct{})
+	ctx := within(t)
+	go func() { // while it lives
+		defer close(followed)
+		if dropped, err := Follow(ctx, path, &out, nil, over); err != nil || dropped != 0 {
+			t.Errorf("%d dropped, %v", dropped, err)
+		}
+	}()
+	time.Sleep(5 * time.Millisecond) // either order is right; this is the likelier one
+	w.file.Close()                   // as the kernel does for one that is killed
+	<-followed
+	if out.String() != "whole" {
+		t.Errorf("%q, with its writer killed meanwhile", out.String())
+	}
+	out.Reset()
 	if dropped, err := Follow(within(t), path, &out, nil, over); err != nil || dropped != 0 || out.String() != "whole" {
 		t.Errorf("%q, %d, %v", out.String(), dropped, err)
 	}

@@ -60,7 +60,7 @@ func (w *watch) on(f *os.File) {
 	if w.mark >= 0 {
 		syscall.InotifyRmWatch(w.fd, uint32(w.mark)) // a file that is deleted has none
 	}
-	mark, err := syscall.InotifyAddWatch(w.fd, "/proc/self/fd/"+strconv.Itoa(int(f.Fd())), syscall.IN_MODIFY)
+	mark, err := syscall.InotifyAddWatch(w.fd, "/proc/self/fd/"+strconv.Itoa(int(f.Fd())), syscall.IN_MODIFY|syscall.IN_CLOSE_WRITE)
 	if err != nil {
 		mark = -1
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"syscall"
 
 	"github.com/spillway/spillway/runtime/entry/wire"
 )
@@ -27,6 +28,9 @@ const reserve = 3 * (wire.HeaderSize + 8)
 type Writer struct {
 	path        string
 	first, rest int64 // sizes of the files
+	// lock is the first file, open and locked for as long as this writer lives,
+	// so that followers see when it does not.
+	lock *os.File
 
 	mu     sync.Mutex // guards the fields below
 	file   *os.File
@@ -48,7 +52,10 @@ func Create(path string, limit int64) (*Writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Writer{path: path, first: limit / 2, rest: limit / 4, file: file}, nil
+	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return nil, errors.Join(os.NewSyscallError("flock", err), file.Close())
+	}
+	return &Writer{path: path, first: limit / 2, rest: limit / 4, lock: file, file: file}, nil
 }
 
 func create(path string) (*os.File, error) {
@@ -117,7 +124,9 @@ func (w *Writer) rotate() error {
 	if err != nil || w.size == old {
 		return errors.Join(err, next.Close(), os.Remove(next.Name()))
 	}
-	w.file.Close()
+	if w.file != w.lock {
+		w.file.Close()
+	}
 	w.file, w.number, w.size, w.missed = next, w.number+1, int64(len(head)), false
 	if out := w.number - kept; out > 0 {
 		os.Remove(segment(w.path, out))
@@ -165,9 +174,12 @@ func (w *Writer) Close() error {
 	if w.missed {
 		err = w.append(wire.KindOmission, w.position())
 	}
-	err = errors.Join(err, w.append(wire.KindEnd, nil), w.file.Close())
+	err = errors.Join(err, w.append(wire.KindEnd, nil))
+	if w.file != w.lock {
+		err = errors.Join(err, w.file.Close())
+	}
 	w.file = nil
-	return err
+	return errors.Join(err, w.lock.Close())
 }
 
 // segment is the name of a log's file; 0 is the first.

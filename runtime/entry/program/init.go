@@ -28,6 +28,7 @@ func initialize(args []string) int {
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, forwarded...)
 	c, no := prepare(args, os.Environ(), "")
+	died := children()
 	var pid int
 	if no == nil {
 		pid, no = c.start(stdin, 1, 2)
@@ -39,13 +40,14 @@ func initialize(args []string) int {
 	if stdin != 0 {
 		syscall.Close(stdin)
 	}
-	exited := reap(pid)
 	for {
 		select {
 		case s := <-signals:
 			syscall.Kill(pid, s.(syscall.Signal))
-		case status := <-exited:
-			return codeOf(status)
+		case <-died:
+			if status, ended := reap(pid); ended {
+				return codeOf(status)
+			}
 		}
 	}
 }

@@ -15,21 +15,24 @@ var forwarded = []os.Signal{
 // more. It does not ignore the signal: the command would inherit that.
 func surviveBrokenPipes() { signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) }
 
-// reap waits for every child, those that came from elsewhere too, and sends the
-// status of one.
-func reap(pid int) <-chan syscall.WaitStatus {
-	exited := make(chan syscall.WaitStatus, 1)
-	go func() {
-		for {
-			var status syscall.WaitStatus
-			switch got, err := syscall.Wait4(-1, &status, 0, nil); {
-			case err == syscall.EINTR:
-			case err != nil:
-				return // no children any more
-			case got == pid:
-				exited <- status
-			}
+// children tells when a child may have ended.
+func children() <-chan os.Signal {
+	c := make(chan os.Signal, 1) // one word is enough for many children
+	signal.Notify(c, syscall.SIGCHLD)
+	return c
+}
+
+// reap takes every child that has ended, those that came from elsewhere too, and
+// returns the status of one if it is among them.
+func reap(pid int) (found syscall.WaitStatus, ended bool) {
+	for {
+		var status syscall.WaitStatus
+		switch got, err := syscall.Wait4(-1, &status, syscall.WNOHANG, nil); {
+		case err == syscall.EINTR:
+		case err != nil || got == 0:
+			return found, ended
+		case got == pid:
+			found, ended = status, true
 		}
-	}()
-	return exited
+	}
 }

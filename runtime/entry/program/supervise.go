@@ -25,6 +25,7 @@ func supervise(c *command, to *agent, signals <-chan os.Signal) (wire.Report, *r
 	if err != nil {
 		return wire.Report{}, c.refused(err)
 	}
+	died := children()
 	pid, no := c.start(in.theirs, out.theirs, errs.theirs)
 	for _, p := range []pipe{in, out, errs} {
 		syscall.Close(p.theirs)
@@ -32,7 +33,6 @@ func supervise(c *command, to *agent, signals <-chan os.Signal) (wire.Report, *r
 	if no != nil {
 		return wire.Report{}, no
 	}
-	exited := reap(pid)
 
 	input := newInput(in.ours)
 	go input.feed()
@@ -61,7 +61,11 @@ func supervise(c *command, to *agent, signals <-chan os.Signal) (wire.Report, *r
 			case f.kind == wire.KindMark:
 				go mark(taps, to, f.payload)
 			}
-		case status := <-exited:
+		case <-died:
+			status, ended := reap(pid)
+			if !ended {
+				continue
+			}
 			limit := time.Now().Add(drainTime)
 			out.ours.SetReadDeadline(limit)
 			errs.ours.SetReadDeadline(limit)
