@@ -35,7 +35,7 @@ type Spec struct {
 	Command     []string          `json:"command,omitempty" yaml:"command,omitempty"`       // overrides the image's; may hold {in} {in.NAME} {out} {task}
 	Env         map[string]string `json:"env,omitempty" yaml:"env,omitempty"`
 
-	Warm  Warm      `json:"warm,omitempty" yaml:"warm,omitempty"`   // containers that wait started, per node
+	Warm  Warm      `json:"warm,omitempty" yaml:"warm,omitempty"`   // containers that wait started, per node; see Warm
 	Reuse Reuse     `json:"reuse,omitempty" yaml:"reuse,omitempty"` // invocations per container; http and lambda only
 	HTTP  *HTTPSpec `json:"http,omitempty" yaml:"http,omitempty"`   // http only
 
@@ -271,6 +271,7 @@ func (s Spec) Validate() error {
 		{"grace", s.Grace >= 0 && s.Grace.Std() <= time.Minute, "is out of range 0s to 1m"},
 		{"queue_timeout", s.QueueTimeout.Std() >= time.Second && s.QueueTimeout.Std() <= 7*24*time.Hour, "is out of range 1s to 168h"},
 		{"spill_after", s.SpillAfter == nil || *s.SpillAfter >= 0, "is negative"},
+		{"warm", s.Warm >= WarmAuto && s.Warm <= mostWarm, "is neither auto nor in the range 0 to 1000"},
 		{"concurrency", s.Concurrency >= 0, "is negative"},
 		{"max_queue", s.MaxQueue >= 0, "is negative"},
 		{"priority", s.Priority >= -100 && s.Priority <= 100, "is out of range -100 to 100"},

@@ -35,6 +35,7 @@ func TestValidateNamesTheField(t *testing.T) {
 		"spill_after":        func(s *Spec) { s.SpillAfter = &less },
 		"grace":              func(s *Spec) { s.Grace = Duration(2 * time.Minute) },
 		"queue_timeout":      func(s *Spec) { s.QueueTimeout = Duration(time.Millisecond) },
+		"warm":               func(s *Spec) { s.Warm = 1001 },
 		"concurrency":        func(s *Spec) { s.Concurrency = -1 },
 		"max_queue":          func(s *Spec) { s.MaxQueue = -1 },
 		"priority":           func(s *Spec) { s.Priority = 101 },

@@ -7,9 +7,21 @@ import (
 	"strings"
 )
 
-// Warm is how many containers wait started for a function's next tasks: a
-// number, or WarmAuto. As text it is the number or "auto".
+// Warm is how many containers wait started for a function's next tasks, on each
+// node: a number, or WarmAuto. As text it is the number or "auto". A task that
+// finds one runs at once; the container serves it alone, as any does.
+//
+// A node learns of a function with its first task there. A number it keeps from
+// then on, also over a restart of its agent, until the function is deleted or
+// has a newer version; what WarmAuto made it keep, until no task has come for ten
+// minutes. All of a node's share its --warm-memory, 16MiB each.
+//
+// Containers wait for the CPU alone: one that held a GPU would keep it from every
+// other task. A task with a file of a shared folder starts a container of its own.
 type Warm int
+
+// mostWarm bounds a spec's number; a node's memory does before.
+const mostWarm = 1000
 
 // WarmAuto lets each node choose the number from the rate at which tasks come.
 const WarmAuto Warm = -1

@@ -74,7 +74,9 @@ func TestMetrics(t *testing.T) {
 	g.Feed.Publish([]functions.Change{{Kind: functions.Release, Before: functions.Deciding, Task: task}})
 	g.Feed.Publish([]functions.Change{{Kind: functions.Control, Before: functions.Failed, Task: task}}) // its files are purged: no second end
 	g.metrics.request("BREW", unmatched, "405", time.Millisecond)
-	g.metrics.fill(functions.Counts{"f": {functions.Queued: 2, functions.Succeeded: 9}}, []functions.NodeStatus{{Alive: true, NodeInfo: functions.NodeInfo{ID: "n", Ready: true}}})
+	g.metrics.fill(functions.Counts{"f": {functions.Queued: 2, functions.Succeeded: 9}}, []functions.NodeStatus{{Alive: true, NodeInfo: functions.NodeInfo{
+		ID: "n", Ready: true, Warm: []functions.WarmInfo{{Function: "f", Version: 1, Wanted: 3, Idle: 2}},
+	}}})
 
 	problems, err := testutil.GatherAndLint(g.metrics.registry)
 	if err != nil || len(problems) != 0 {
@@ -91,6 +93,7 @@ func TestMetrics(t *testing.T) {
 		{"fallbacks", testutil.ToFloat64(g.metrics.fallbacks.WithLabelValues("f", "gpu_host")), 1},
 		{"depth", testutil.ToFloat64(g.metrics.depth.WithLabelValues("f", "queued")), 2},
 		{"nodes up", testutil.ToFloat64(g.metrics.nodeUp.WithLabelValues("n")), 1},
+		{"warm containers", testutil.ToFloat64(g.metrics.warm.WithLabelValues("n", "f", "idle")), 2},
 		{"requests of odd methods", testutil.ToFloat64(g.metrics.requests.WithLabelValues("other", unmatched, "405")), 1},
 	} {
 		if c.got != c.want {

@@ -31,6 +31,7 @@ type metrics struct {
 	slots     *prometheus.GaugeVec
 	slotsUsed *prometheus.GaugeVec
 	nodeUp    *prometheus.GaugeVec
+	warm      *prometheus.GaugeVec
 }
 
 func newMetrics(version string) *metrics {
@@ -60,10 +61,11 @@ func newMetrics(version string) *metrics {
 		slots:     gauge("slots", "Room for tasks: GPUs, and containers for the CPU.", "node", "device"),
 		slotsUsed: gauge("slots_used", "Room that is taken.", "node", "device"),
 		nodeUp:    gauge("node_up", "1 when the node is heard and takes tasks.", "node"),
+		warm:      gauge("warm_containers", "Containers that wait started for the function's next tasks, or are to.", "node", "function", "state"),
 	}
 	build := gauge("build_info", "1, with what this is.", "version", "go_version")
 	build.WithLabelValues(version, runtime.Version()).Set(1)
-	m.registry.MustRegister(m.submitted, m.finished, m.failures, m.fallbacks, m.phases, m.requests, m.latency, m.depth, m.slots, m.slotsUsed, m.nodeUp, build,
+	m.registry.MustRegister(m.submitted, m.finished, m.failures, m.fallbacks, m.phases, m.requests, m.latency, m.depth, m.slots, m.slotsUsed, m.nodeUp, m.warm, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -119,6 +121,7 @@ func (m *metrics) fill(counts functions.Counts, nodes []functions.NodeStatus) {
 	m.slots.Reset()
 	m.slotsUsed.Reset()
 	m.nodeUp.Reset()
+	m.warm.Reset()
 	for _, n := range nodes {
 		id, up, leased := string(n.ID), 0.0, 0
 		if n.Alive && n.Ready {
@@ -130,6 +133,11 @@ func (m *metrics) fill(counts functions.Counts, nodes []functions.NodeStatus) {
 			}
 		}
 		m.nodeUp.WithLabelValues(id).Set(up)
+		for _, w := range n.Warm {
+			m.warm.WithLabelValues(id, string(w.Function), "wanted").Set(float64(w.Wanted))
+			m.warm.WithLabelValues(id, string(w.Function), "idle").Set(float64(w.Idle))
+			m.warm.WithLabelValues(id, string(w.Function), "starting").Set(float64(w.Starting))
+		}
 		m.slots.WithLabelValues(id, string(functions.GPU)).Set(float64(len(n.GPUs)))
 		m.slotsUsed.WithLabelValues(id, string(functions.GPU)).Set(float64(leased))
 		m.slots.WithLabelValues(id, string(functions.CPU)).Set(float64(n.Capacity.Tasks))

@@ -31,12 +31,17 @@ func runNode(ctx context.Context, cfg Config, out, errOut io.Writer) error {
 	if err != nil {
 		return err
 	}
-	n, err := newNode(cfg, engine, store, nil, log)
+	deployed, err := engine.Registry(ctx)
+	if err != nil {
+		return err
+	}
+	n, err := newNode(cfg, engine, store, deployed, nil, log)
 	if err != nil {
 		return err
 	}
 	fmt.Fprintf(out, "spillway node %s is connected to %s\n", cfg.Node.ID, cfg.Engine.URL)
 	work, ctx := errgroup.WithContext(ctx)
+	work.Go(func() error { return deployed.Run(ctx) })
 	work.Go(func() error { return n.Run(ctx) })
 	work.Go(func() error { return engine.ServeNode(ctx, functions.NodeID(cfg.Node.ID), n) })
 	return work.Wait()

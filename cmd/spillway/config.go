@@ -79,12 +79,13 @@ type NodeConfig struct {
 	ID         string  `yaml:"id" env:"ID"`
 	Runtime    string  `yaml:"runtime" env:"RUNTIME"` // docker or simulated
 	DockerHost string  `yaml:"docker_host" env:"DOCKER_HOST"`
-	AssumeGPU  int     `yaml:"assume_gpu" env:"ASSUME_GPU"` // claim this many GPUs without a probe
-	CPUs       float64 `yaml:"cpus" env:"CPUS"`             // offered to tasks; 0 = all
-	Memory     string  `yaml:"memory" env:"MEMORY"`         // offered to tasks; empty = 80 %
-	MaxTasks   int     `yaml:"max_tasks" env:"MAX_TASKS"`   // containers at once
-	DiskFloor  string  `yaml:"disk_floor" env:"DISK_FLOOR"` // with less free disk the node takes no task; empty = 1GiB
-	Cache      string  `yaml:"cache" env:"CACHE"`           // most disk for inputs kept for later tasks; 0 = none; empty = 10GiB, at most a tenth of the disk
+	AssumeGPU  int     `yaml:"assume_gpu" env:"ASSUME_GPU"`   // claim this many GPUs without a probe
+	CPUs       float64 `yaml:"cpus" env:"CPUS"`               // offered to tasks; 0 = all
+	Memory     string  `yaml:"memory" env:"MEMORY"`           // offered to tasks; empty = 80 %
+	MaxTasks   int     `yaml:"max_tasks" env:"MAX_TASKS"`     // containers at once
+	DiskFloor  string  `yaml:"disk_floor" env:"DISK_FLOOR"`   // with less free disk the node takes no task; empty = 1GiB
+	Cache      string  `yaml:"cache" env:"CACHE"`             // most disk for inputs kept for later tasks; 0 = none; empty = 10GiB, at most a tenth of the disk
+	WarmMemory string  `yaml:"warm_memory" env:"WARM_MEMORY"` // of Memory, for containers that wait for tasks; 0 = none wait; empty = 10 %
 }
 
 // Default returns the documented defaults.
@@ -142,6 +143,7 @@ func (c *Config) bind(f *pflag.FlagSet) {
 	f.IntVar(&c.Node.MaxTasks, "max-tasks", c.Node.MaxTasks, "containers at once")
 	f.StringVar(&c.Node.DiskFloor, "disk-floor", c.Node.DiskFloor, "with less free disk than this the node takes no task; empty = 1GiB")
 	f.StringVar(&c.Node.Cache, "cache", c.Node.Cache, "most disk for inputs kept for later tasks; 0 = none; empty = 10GiB, at most a tenth of the disk")
+	f.StringVar(&c.Node.WarmMemory, "warm-memory", c.Node.WarmMemory, "memory for containers that wait for tasks (functions with warm), taken from what tasks are offered; 0 = none wait; empty = 10 %")
 }
 
 // load fills c by precedence. set holds the flags that were given.
@@ -243,7 +245,7 @@ func (c *Config) Validate() error {
 	if c.Retention.Grace <= 0 || c.Retention.Every <= 0 {
 		return bad("retention", "grace and every must be over 0")
 	}
-	for field, size := range map[string]string{"memory": c.Node.Memory, "disk-floor": c.Node.DiskFloor, "cache": c.Node.Cache, "url-max": c.Inputs.URLMax} {
+	for field, size := range map[string]string{"memory": c.Node.Memory, "disk-floor": c.Node.DiskFloor, "cache": c.Node.Cache, "warm-memory": c.Node.WarmMemory, "url-max": c.Inputs.URLMax} {
 		if _, err := parseSize(size); err != nil {
 			return bad(field, "%v", err)
 		}

@@ -109,6 +109,7 @@ func TestConfigurationIsRefused(t *testing.T) {
 		{[]string{"--assume-gpu", "-1"}, "out of range"},
 		{[]string{"--memory", "lots"}, "memory"},
 		{[]string{"--cache", "plenty"}, "cache"},
+		{[]string{"--warm-memory", "some"}, "warm-memory"},
 		{[]string{"--max-tasks", "0"}, "under 1"},
 		{[]string{"--ingest-max-depth", "0"}, "out of range 1 to 1000"},
 		{[]string{"--keep-logs", "-1h"}, "for ever"},

@@ -45,6 +45,18 @@ func capacity(cfg NodeConfig) (functions.Resources, error) {
 	return room, nil
 }
 
+// warmMemory is what of the room containers may take that wait for tasks.
+func warmMemory(cfg NodeConfig, room functions.Resources) (functions.Bytes, error) {
+	if cfg.WarmMemory == "" {
+		return room.Memory / 10, nil
+	}
+	size, err := parseSize(cfg.WarmMemory)
+	if err == nil && size > room.Memory/2 {
+		return 0, functions.Invalid("bad_config", "warm-memory: %s is over half of the %s that tasks are offered", size, room.Memory)
+	}
+	return size, err
+}
+
 // usualCache is what inputs are kept in when nothing else is set, and the disk is
 // ten times as large.
 const usualCache = 10 * functions.GiB

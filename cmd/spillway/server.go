@@ -151,7 +151,7 @@ func (s *server) build(ctx context.Context, withNode bool) (err error) {
 		return err
 	}
 	if withNode {
-		s.node, err = newNode(s.cfg, s.engine, s.store, localStore(s.cfg), s.log)
+		s.node, err = newNode(s.cfg, s.engine, s.store, s.functions, localStore(s.cfg), s.log)
 	}
 	return err
 }

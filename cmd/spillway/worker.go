@@ -21,7 +21,7 @@ import (
 //	                             store (inputs, outputs, logs)
 //
 // local is nil unless this process is the store.
-func newNode(cfg Config, l *tasklog.Log, st *objects.Store, local node.Local, log *slog.Logger) (*node.Node, error) {
+func newNode(cfg Config, l *tasklog.Log, st *objects.Store, deployed node.Deployed, local node.Local, log *slog.Logger) (*node.Node, error) {
 	driver, err := openDriver(cfg.Node)
 	if err != nil {
 		return nil, err
@@ -56,9 +56,20 @@ func newNode(cfg Config, l *tasklog.Log, st *objects.Store, local node.Local, lo
 	} else if err != nil {
 		return nil, err
 	}
+	if cfg.Node.Runtime == "simulated" {
+		program = "" // what is simulated runs no program
+	}
+	var warm functions.Bytes
+	if program != "" {
+		if warm, err = warmMemory(cfg.Node, room); err != nil {
+			return nil, err
+		}
+		room.Memory -= warm
+	}
 	return node.New(node.Config{
 		ID: functions.NodeID(cfg.Node.ID), DataDir: filepath.Join(cfg.Data, "node"), Version: version,
-		Driver: driver, Objects: st, Local: local, Shares: folders, Web: web, Link: nodeLink{l}, GPUs: gpus, Capacity: room, DiskFloor: floor, Cache: cache, Entry: program, Log: log,
+		Driver: driver, Objects: st, Local: local, Shares: folders, Web: web, Link: nodeLink{l}, GPUs: gpus, Capacity: room, DiskFloor: floor, Cache: cache, Entry: program,
+		WarmMemory: warm, Deployed: deployed, Log: log,
 	})
 }
 

@@ -24,7 +24,7 @@ func (n *Node) Admit(ctx context.Context, order functions.Assignment) error {
 	if err != nil || a == nil {
 		return err
 	}
-	if err := a.persist(); err != nil {
+	if err := a.persist(n.blanks); err != nil {
 		n.withdraw(a)
 		return functions.NewError(functions.ErrThrottled, "disk", "the node cannot write down the assignment").WithCause(err)
 	}

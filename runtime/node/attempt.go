@@ -72,9 +72,11 @@ func newAttempt(dataDir string, r record) *attempt {
 
 // persist writes down the promise. It need not outlive a crash of the machine: no
 // container does, and the next agent's new boot tells the leader so.
-func (a *attempt) persist() error {
-	if err := a.folder.make(); err != nil {
-		return err
+func (a *attempt) persist(b *blanks) error {
+	if !b.take(a.folder) {
+		if err := a.folder.make(); err != nil {
+			return err
+		}
 	}
 	return a.folder.note(entry{Held: &a.record})
 }

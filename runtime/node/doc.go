@@ -12,6 +12,9 @@
 //	lock                      one agent at a time
 //	boot.json                 the boot id, and the machine's boot that it belongs to
 //	cache/                    contents of inputs, for later tasks (cache.go)
+//	warm.json                 functions that keep a fixed number of warm containers
+//	warm/                     a folder of each warm container, as an attempt's (instance.go)
+//	blank/                    empty folders for attempts to come (blank.go)
 //	tasks/TASK.ATTEMPT/
 //	    attempt.jsonl         what was admitted, how far it came, how it ended (journal.go);
 //	                          its absence means: nothing to do here
@@ -24,6 +27,15 @@
 // under the same boot id and goes on where each stands (adopt.go). After a
 // reboot of the machine nothing runs any more: the agent takes a new boot id,
 // which tells the leader so.
+//
+// Of a function with warm some containers wait, started, for its next tasks: each
+// is a container as any attempt's, made by package pool before its task was known,
+// whose first process is the entry program. An attempt that gets one moves the
+// container's folder to its own, stages, notes the container and sends its orders
+// (handover.go); from then on all is as with a container of its own, but that the
+// program itself tells its exit. What goes wrong before the orders makes the
+// attempt start cold. Nobody but the agent that started them can reach those that
+// wait: they end with it.
 //
 // A node that no leader has heard for Timings.Fence kills its containers
 // (fence.go), so that the leader can run their tasks elsewhere a little later.

@@ -15,7 +15,7 @@ import (
 )
 
 // realDocker is the engine of this machine, with the test image.
-func realDocker(t *testing.T) (*docker.Driver, string) {
+func realDocker(t testing.TB) (*docker.Driver, string) {
 	t.Helper()
 	d, err := docker.New(docker.Config{})
 	if err != nil {
@@ -42,7 +42,7 @@ func realDocker(t *testing.T) (*docker.Driver, string) {
 
 // noneLeft checks at the end that no container of the node is left. It returns
 // what they are known by.
-func noneLeft(t *testing.T, d *docker.Driver, node functions.NodeID) map[string]string {
+func noneLeft(t testing.TB, d *docker.Driver, node functions.NodeID) map[string]string {
 	labels := map[string]string{runtime.LabelNode: string(node)}
 	t.Cleanup(func() {
 		left, err := d.List(context.WithoutCancel(t.Context()), labels)

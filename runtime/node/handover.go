@@ -131,7 +131,9 @@ func ordersOf(as functions.Assignment, image runtime.Image, deadline time.Time) 
 const askEngine = 5 * time.Second
 
 // awaitWarm waits for the program's own report, which comes long before the
-// engine's. Only of a program that failed the engine may know more.
+// engine's. The engine is asked when it may know more, of a program that failed,
+// and when others of its processes are alive, which must not write any more when
+// the outputs are collected.
 func (n *Node) awaitWarm(ctx context.Context, a *attempt) exitReport {
 	i := a.instance
 	report, err := i.session.Wait(ctx)
@@ -148,7 +150,7 @@ func (n *Node) awaitWarm(ctx context.Context, a *attempt) exitReport {
 		return n.await(ctx, a, i.id)
 	}
 	e := exitReport{exit: runtime.Exit{Code: report.Exit}, peak: functions.Bytes(report.MaxRSS), unrun: report.Error}
-	if report.Exit == 0 || report.Error != "" {
+	if report.Exit == 0 && !report.Left || report.Error != "" {
 		return e
 	}
 	bounded, cancel := context.WithTimeout(ctx, askEngine)

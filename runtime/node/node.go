@@ -116,6 +116,7 @@ type Node struct {
 	cache   *cache
 	warm    *warmth
 	served  *serve.Keeper // containers of http and lambda functions
+	blanks  *blanks
 
 	discarding atomic.Int32 // attempts whose remains are being removed
 
@@ -162,7 +163,7 @@ func New(cfg Config) (*Node, error) {
 		engine: engineState{reason: "the container engine was not asked yet"},
 	}
 	n.cache = newCache(filepath.Join(cfg.DataDir, "cache"), cfg.Cache, cfg.Log, cfg.Now, &n.group, n.room)
-	n.warm = n.newWarmth()
+	n.warm, n.blanks = n.newWarmth(), newBlanks(cfg.DataDir)
 	n.served = serve.NewKeeper(serve.Starter{
 		Driver: cfg.Driver, Program: cfg.Entry, Dir: n.doors(), Launch: n.time.Launch, Init: n.time.Init,
 	}, cfg.Log)
@@ -186,7 +187,7 @@ func (n *Node) Run(ctx context.Context) error {
 
 	work, leave := context.WithCancelCause(context.WithoutCancel(ctx))
 	var loops sync.WaitGroup
-	for _, loop := range []func(context.Context){n.beat, n.fence, n.probe, n.sweep, n.watchShares} {
+	for _, loop := range []func(context.Context){n.beat, n.fence, n.probe, n.sweep, n.watchShares, n.stockBlanks} {
 		loops.Go(func() { loop(work) })
 	}
 	warm, cool := context.WithCancel(work)

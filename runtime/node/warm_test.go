@@ -409,7 +409,7 @@ func TestOrdersThatNeverCame(t *testing.T) {
 	as := w.warmOrder(first, 1, "echo", "y")
 	a := newAttempt(cfg.DataDir, record{Assignment: as})
 	a.instance = i
-	if err := errors.Join(a.persist(), first.furnish(a)); err != nil {
+	if err := errors.Join(a.persist(first.blanks), first.furnish(a)); err != nil {
 		t.Fatal(err)
 	}
 	a.state = state{StartedAt: time.Now(), Container: i.id, Warm: true}

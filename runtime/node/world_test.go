@@ -212,7 +212,7 @@ func (l *memLog) fins() int {
 
 // world is everything around a node. Agents come and go in it.
 type world struct {
-	t     *testing.T
+	t     testing.TB
 	fake  *runtimetest.Fake
 	store *memStore
 	log   *memLog
@@ -222,7 +222,7 @@ type world struct {
 	bubble bool // time is the bubble's
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	return &world{
 		t: t, fake: runtimetest.NewFake(), dir: t.TempDir(),
 		store: &memStore{objects: map[string][]byte{}, types: map[string]string{}},
@@ -385,7 +385,7 @@ func (w *world) nothingLeft() {
 	w.until("the node holds nothing", func() bool { return len(w.log.lastBeat().Running) == 0 })
 }
 
-func wantClass(t *testing.T, out functions.Outcome, class functions.Class, phase functions.Phase) {
+func wantClass(t testing.TB, out functions.Outcome, class functions.Class, phase functions.Phase) {
 	t.Helper()
 	if class == "" {
 		if out.Failure != nil {
@@ -415,7 +415,7 @@ func mustWrite(t *testing.T, p *runtimetest.Process, target, text string) {
 	}
 }
 
-func logText(t *testing.T, w *world, out functions.Outcome) []functions.LogLine {
+func logText(t testing.TB, w *world, out functions.Outcome) []functions.LogLine {
 	t.Helper()
 	if out.Log == nil {
 		t.Fatal("no log was kept")

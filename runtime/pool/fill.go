@@ -1,5 +1,7 @@
 package pool
 
+import "time"
+
 // fill starts what is owed to callers, and then what is missing on the shelves.
 // Everything that changes the pool calls it, with the mutex held.
 func (p *Pool[K, I]) fill() {
@@ -48,6 +50,9 @@ func (p *Pool[K, I]) evict() {
 // stock starts instances that nobody waits for, where the most is missing of what
 // is wanted. Nothing is evicted for them.
 func (p *Pool[K, I]) stock() {
+	if time.Now().Before(p.quiet) {
+		return
+	}
 	for p.refills < p.cfg.Refills && p.held < p.most {
 		var neediest *shelf[I]
 		var key K

@@ -57,8 +57,9 @@ type Pool[K comparable, I Instance] struct {
 	held     int             // idle, starting and closing ones
 	closing  int
 	refills  int
-	handouts int64 // since the start
-	waits    int64 // of them, those that were not idle when asked for
+	quiet    time.Time // no refills before
+	handouts int64     // since the start
+	waits    int64     // of them, those that were not idle when asked for
 }
 
 // waiter is a caller in the line.
@@ -165,6 +166,7 @@ func (p *Pool[K, I]) Get(ctx context.Context, key K) (I, error) {
 	s.asked(time.Now())
 	if i, ok := p.take(s); ok {
 		p.handouts++
+		p.headStart(time.Now())
 		p.fill()
 		p.mu.Unlock()
 		return i, nil

@@ -148,9 +148,27 @@ func (p *Pool[K, I]) fail(s *shelf[I], err error) {
 	}
 	s.retry = now.Add(min(firstRetry<<min(s.failures, 10), longestRetry))
 	s.failures++
+	p.wake()
+}
+
+// headStartTime is how long an instance that was handed out is left alone before the
+// next one is started in its place: starts are heavy work for the machine, and
+// most of what is handed out has done its own by then.
+const headStartTime = 10 * time.Millisecond
+
+// headStart puts off refills for a moment, but not again and again.
+func (p *Pool[K, I]) headStart(now time.Time) {
+	if now.After(p.quiet) {
+		p.quiet = now.Add(headStartTime)
+		p.wake()
+	}
+}
+
+// wake lets Run find out anew when it has to look again.
+func (p *Pool[K, I]) wake() {
 	select {
 	case p.nudge <- struct{}{}:
-	default: // Run looks anyway
+	default: // it will
 	}
 }
 
@@ -186,6 +204,9 @@ func (p *Pool[K, I]) upkeep(now time.Time) (next time.Duration) {
 		}
 	}
 	p.fill()
+	if p.quiet.After(now) {
+		next = min(next, p.quiet.Sub(now))
+	}
 	return next
 }
 

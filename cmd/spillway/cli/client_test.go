@@ -128,6 +128,9 @@ func TestAnswersThatAreNone(t *testing.T) {
 			t.Errorf("%q: %+v", body, got)
 		}
 	}
+	if got := runOn(t, answers{"GET /v1/nodes": {200, `{"nodes":[{"id":"n1","warm":[{"function":"f","version":2,"wanted":3,"idle":2,"starting":1}]}]}`}}, "nodes"); !strings.Contains(got.out, "f 2/3") {
+		t.Errorf("warm containers are not listed: %+v", got)
+	}
 	if got := runOn(t, answers{}, "nodes"); got.code != 1 || !strings.Contains(got.err, "teapot") {
 		t.Errorf("%+v", got)
 	}

@@ -29,7 +29,7 @@ func nodesCommand(app App, f *flags) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			out := list{raw: raw, items: page.Nodes, headers: []string{"NODE", "STATE", "GPUS", "RUNNING", "CPU FREE", "MEMORY FREE", "SEEN", "WHY"}}
+			out := list{raw: raw, items: page.Nodes, headers: []string{"NODE", "STATE", "GPUS", "RUNNING", "WARM", "CPU FREE", "MEMORY FREE", "SEEN", "WHY"}}
 			for _, it := range page.Nodes {
 				var n functions.NodeStatus
 				if err := decode(it, &n); err != nil {
@@ -44,13 +44,26 @@ func nodesCommand(app App, f *flags) *cobra.Command {
 				}
 				out.names = append(out.names, "node/"+string(n.ID))
 				out.rows = append(out.rows, []string{
-					string(n.ID), state, gpuCell(n.GPUs), strconv.Itoa(len(n.Running)),
+					string(n.ID), state, gpuCell(n.GPUs), strconv.Itoa(len(n.Running)), warmCell(n.Warm),
 					fmt.Sprintf("%.1f", float64(n.Free.MilliCPU)/1000), n.Free.Memory.String(), ago(n.LastSeen), clip(n.Reason, 60),
 				})
 			}
 			return out.print(app, f.output)
 		},
 	}
+}
+
+// warmCell writes "thumbnail 2/2, ocr 0/1": of the containers that are to wait
+// started for each function, those that do.
+func warmCell(warm []functions.WarmInfo) string {
+	if len(warm) == 0 {
+		return "none"
+	}
+	var parts []string
+	for _, w := range warm {
+		parts = append(parts, fmt.Sprintf("%s %d/%d", w.Function, w.Idle, w.Wanted))
+	}
+	return clip(strings.Join(parts, ", "), 60)
 }
 
 // gpuCell writes "1 free, 1 quarantined (why)".

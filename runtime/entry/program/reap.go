@@ -36,3 +36,14 @@ func reap(pid int) (found syscall.WaitStatus, ended bool) {
 		}
 	}
 }
+
+// anyLeft reports whether the command has left processes that are alive.
+func anyLeft() bool {
+	for {
+		switch got, err := syscall.Wait4(-1, nil, syscall.WNOHANG, nil); {
+		case err == syscall.EINTR, got > 0:
+		default:
+			return err == nil
+		}
+	}
+}

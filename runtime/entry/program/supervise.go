@@ -70,7 +70,9 @@ func supervise(c *command, to *agent, signals <-chan os.Signal) (wire.Report, *r
 			out.ours.SetReadDeadline(limit)
 			errs.ours.SetReadDeadline(limit)
 			copying.Wait()
-			return ending(status), nil
+			r := ending(status)
+			r.Left = anyLeft()
+			return r, nil
 		}
 	}
 }

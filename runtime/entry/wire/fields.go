@@ -51,6 +51,7 @@ type Report struct {
 	MaxRSS   int64  // bytes, of the largest of its processes
 	UserUS   int64  // microseconds on the processor
 	SystemUS int64  // microseconds in the kernel
+	Left     bool   // processes that it started are alive; they end with the container
 	Error    string // why it could not be run
 }
 
@@ -128,6 +129,9 @@ func (r Report) Append(b []byte) ([]byte, error) {
 	f.number("maxrss", r.MaxRSS)
 	f.number("utime_us", r.UserUS)
 	f.number("stime_us", r.SystemUS)
+	if r.Left {
+		f.number("left", 1)
+	}
 	f.word("error", r.Error)
 	return f.text, f.err
 }
@@ -147,6 +151,8 @@ func ParseReport(text []byte) (Report, error) {
 			r.UserUS, err = strconv.ParseInt(value, 10, 64)
 		case "stime_us":
 			r.SystemUS, err = strconv.ParseInt(value, 10, 64)
+		case "left":
+			r.Left = value == "1"
 		case "error":
 			r.Error = value
 		}

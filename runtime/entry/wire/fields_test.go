@@ -9,7 +9,7 @@ import (
 func TestMessages(t *testing.T) {
 	hello := Hello{V: 1, Descriptors: []string{NameAPI, NameConn, NameConn}}
 	orders := Orders{V: 1, Argv: []string{"/box", "", "a=b\nc"}, Env: []string{"A=1", "EMPTY="}, Dir: "/tmp", Exec: true}
-	report := Report{Exit: 137, Signal: 9, MaxRSS: 1 << 40, UserUS: 1, SystemUS: 2, Error: "exec: \"a\"\nwhy"}
+	report := Report{Exit: 137, Signal: 9, MaxRSS: 1 << 40, UserUS: 1, SystemUS: 2, Left: true, Error: "exec: \"a\"\nwhy"}
 
 	text, err := hello.Append(nil)
 	if got, perr := ParseHello(text); err != nil || perr != nil || !reflect.DeepEqual(got, hello) {

@@ -103,6 +103,22 @@ func run(verb string, args []string) int {
 		return run("cat", args)
 	case "harm": // harm FILE ELSEWHERE: name every way in which the file could be changed
 		return harm(args[0], args[1])
+	case "now": // now: when it came to run, in nanoseconds
+		fmt.Println(time.Now().UnixNano())
+	case "leave": // leave FILE: start a child that writes to the file, and exit
+		if err := exec.Command("/box", "scribble", args[0]).Start(); err != nil {
+			return bad(err)
+		}
+		for info, err := os.Stat(args[0]); err != nil || info.Size() == 0; info, err = os.Stat(args[0]) {
+			time.Sleep(time.Millisecond)
+		}
+	case "scribble": // scribble FILE: add to the file for ever
+		f, err := os.Create(args[0])
+		for err == nil {
+			_, err = f.WriteString("x")
+			time.Sleep(time.Millisecond)
+		}
+		return bad(err)
 	case "facts": // facts: what the kernel says of this process
 		facts()
 	default:
