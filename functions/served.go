@@ -73,6 +73,8 @@ func (s Spec) servedFault() (field, why string) {
 	switch {
 	case s.Reuse < ReuseForever:
 		return "reuse", "is negative"
+	case s.Warm != 0:
+		return "warm", "is for functions of contract task; containers of http and lambda functions wait after their first task (reuse)"
 	case s.Stdout == StdoutResult:
 		return "stdout", "is log for contracts http and lambda: their result is the answer"
 	}

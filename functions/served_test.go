@@ -17,6 +17,7 @@ func TestServedSpecs(t *testing.T) {
 		"reuse forever":          {func(s *Spec) { s.Reuse = ReuseForever }, ""},
 		"reuse of a task":        {func(s *Spec) { s.Contract, s.Reuse = TaskContract, 2 }, "reuse"},
 		"reuse under forever":    {func(s *Spec) { s.Reuse = -2 }, "reuse"},
+		"warm":                   {func(s *Spec) { s.Warm = 1 }, "warm"},
 		"http of a task":         {func(s *Spec) { s.Contract, s.HTTP = TaskContract, &HTTPSpec{} }, "http"},
 		"http of a lambda":       {func(s *Spec) { s.Contract, s.HTTP = LambdaContract, &HTTPSpec{} }, "http"},
 		"port":                   {func(s *Spec) { s.HTTP = &HTTPSpec{Port: 65536} }, "http.port"},
