@@ -126,7 +126,7 @@ func withInputs(as functions.Assignment, event []byte) []byte {
 // instanceFor takes a container that waits, or starts one.
 func (n *Node) instanceFor(ctx context.Context, a *attempt, words serve.Words) (i *serve.Instance, cold bool, fail *functions.Failure) {
 	k := a.serveKey()
-	if i := n.served.Take(k); i != nil {
+	if i := n.served.Take(ctx, k); i != nil {
 		return i, false, nil
 	}
 	fail = n.timed(ctx, a, functions.PhasePull, func() *functions.Failure { return n.pull(ctx, a) })

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"os"
 	"strings"
 	"sync"
@@ -266,4 +267,56 @@ func TestDockerLambdaDies(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Tasks that come together share a container that takes several at once, and
+// each has its own answer.
+func TestDockerSeveralAtOnce(t *testing.T) {
+	w := newWorld(t, "server")
+	k := NewKeeper(w.Starter, slog.New(slog.DiscardHandler))
+	ctx, end := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { defer close(ended); k.Run(ctx) }()
+	defer func() { end(); <-ended }()
+
+	const n = 4
+	p := w.plan(functions.Spec{Contract: functions.HTTPContract, HTTP: &functions.HTTPSpec{Concurrency: n}})
+	var group sync.WaitGroup
+	var mu sync.Mutex
+	got := map[*Instance]int{}
+	for task := range n {
+		group.Go(func() {
+			r := request(`{"do":"sleep","n":100}`)
+			r.Task = functions.TaskID(fmt.Sprint("task-", task))
+			i := k.Take(t.Context(), web)
+			if i == nil {
+				var err error
+				if i, err = k.Start(t.Context(), p, web, r.Task, Words{}); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+			mu.Lock()
+			got[i]++
+			mu.Unlock()
+			res, err := i.Invoke(t.Context(), r, Words{})
+			if err != nil || !strings.Contains(string(res.Body), string(r.Task)) {
+				t.Errorf("%s: %s, %v", r.Task, res.Body, err)
+			}
+			k.Done(i, nil)
+		})
+		for k.held() == 0 { // the first one starts before the others come
+			time.Sleep(time.Millisecond)
+		}
+	}
+	group.Wait()
+	if len(got) != 1 {
+		t.Errorf("%d tasks took %d containers", n, len(got))
+	}
+}
+
+func (k *Keeper) held() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return len(k.all) + len(k.starting)
 }

@@ -43,6 +43,13 @@ type kept struct {
 	doomed bool      // serves what it has, and nothing more
 }
 
+// start is an instance that is not ready yet.
+type start struct {
+	key  Key
+	free int           // tasks that it can have beside those that wait for it
+	over chan struct{} // closed when it is ready, or will not be
+}
+
 // Keeper holds the instances of one node between their tasks. Take and Add give a
 // task its instance, and Done takes it back or ends it.
 type Keeper struct {
@@ -52,12 +59,12 @@ type Keeper struct {
 
 	mu       sync.Mutex // guards the fields below
 	all      map[*Instance]*kept
-	starting map[string]bool // names of containers
+	starting map[string]*start // by the container's name
 }
 
 // NewKeeper makes a Keeper that holds nothing.
 func NewKeeper(s Starter, log *slog.Logger) *Keeper {
-	return &Keeper{starter: s, log: log, all: make(map[*Instance]*kept), starting: make(map[string]bool)}
+	return &Keeper{starter: s, log: log, all: make(map[*Instance]*kept), starting: make(map[string]*start)}
 }
 
 // Run ends what has waited too long, until ctx ends; no task may be in an
@@ -77,12 +84,28 @@ func (k *Keeper) Run(ctx context.Context) {
 	}
 }
 
-// Take gives an instance that may serve one more task to it, or returns nil. Those of older
-// versions of the function are ended on the way.
-func (k *Keeper) Take(key Key) *Instance {
+// Take gives an instance that may serve one more task to it, or returns nil. One
+// that starts for another task and will have room for this one is waited for.
+// Those of older versions of the function are ended on the way.
+func (k *Keeper) Take(ctx context.Context, key Key) *Instance {
 	k.end(k.takeOut(func(c *kept) bool {
 		return c.key.Function == key.Function && (c.key.Version < key.Version || c.key.Made < key.Made)
 	}))
+	i, coming := k.take(key)
+	if coming == nil {
+		return i
+	}
+	select {
+	case <-coming.over:
+		i, _ = k.take(key)
+		return i
+	case <-ctx.Done():
+		return nil
+	}
+}
+
+// take returns an instance, or one that starts and now counts on the task.
+func (k *Keeper) take(key Key) (*Instance, *start) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	now := time.Now()
@@ -97,12 +120,18 @@ func (k *Keeper) Take(key Key) *Instance {
 			best = c
 		}
 	}
-	if best == nil {
-		return nil
+	if best != nil {
+		best.busy++
+		best.served++
+		return best.Instance, nil
 	}
-	best.busy++
-	best.served++
-	return best.Instance
+	for _, s := range k.starting {
+		if s.key == key && s.free > 0 {
+			s.free--
+			return nil, s
+		}
+	}
+	return nil, nil
 }
 
 // fresh reports whether c may be given a task at all.
@@ -114,8 +143,10 @@ func (c *kept) stale(now time.Time) bool { return c.limits.Idle > 0 && now.Sub(c
 // Start starts an instance for a task, which it then has.
 func (k *Keeper) Start(ctx context.Context, p Plan, key Key, first functions.TaskID, w Words) (*Instance, error) {
 	k.mu.Lock()
-	k.starting[p.Container.Name] = true
+	coming := &start{key: key, free: p.Spec.AtOnce() - 1, over: make(chan struct{})}
+	k.starting[p.Container.Name] = coming
 	k.mu.Unlock()
+	defer close(coming.over)
 	i, err := k.starter.Start(ctx, p, first, w)
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -184,7 +215,7 @@ func (k *Keeper) Holds(name string) bool {
 			return true
 		}
 	}
-	return k.starting[name]
+	return k.starting[name] != nil
 }
 
 // idle are those without a task, the last used first. Call it with the mutex

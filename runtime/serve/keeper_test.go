@@ -84,22 +84,22 @@ var web = Key{Function: "web", Version: 1, Device: functions.CPU}
 func TestKeeperHandsOutAgain(t *testing.T) {
 	s := newShelf(t)
 	i := s.add("one", web, functions.Spec{Reuse: 3})
-	if got := s.Take(web); got != nil {
+	if got := s.Take(t.Context(), web); got != nil {
 		t.Errorf("a container that has a task was given another: %s", got.Name)
 	}
 	s.Done(i, nil)
 	for _, other := range []Key{{Function: "web", Version: 1, Device: functions.GPU, GPUs: "a"}, {Function: "other", Version: 1, Device: functions.CPU}} {
-		if got := s.Take(other); got != nil {
+		if got := s.Take(t.Context(), other); got != nil {
 			t.Errorf("%+v was given %s", other, got.Name)
 		}
 	}
 	for range 2 {
-		if got := s.Take(web); got != i || !s.Holds("one") {
+		if got := s.Take(t.Context(), web); got != i || !s.Holds("one") {
 			t.Fatalf("got %v", got)
 		}
 		s.Done(i, &functions.Failure{Class: functions.ExitError})
 	}
-	if got := s.Take(web); got != nil || s.Holds("one") {
+	if got := s.Take(t.Context(), web); got != nil || s.Holds("one") {
 		t.Error("reuse 3 gave a fourth task")
 	}
 	s.gone(i)
@@ -108,7 +108,7 @@ func TestKeeperHandsOutAgain(t *testing.T) {
 func TestKeeperEndsWhatMisbehaves(t *testing.T) {
 	s := newShelf(t)
 	i := s.add("one", web, functions.Spec{Contract: functions.HTTPContract, HTTP: &functions.HTTPSpec{Concurrency: 2}})
-	if s.Take(web) != i {
+	if s.Take(t.Context(), web) != i {
 		t.Fatal("a container that takes two tasks was given one")
 	}
 	s.Done(i, &functions.Failure{Class: functions.TimedOutRun})
@@ -118,7 +118,7 @@ func TestKeeperEndsWhatMisbehaves(t *testing.T) {
 	s.mu.Lock()
 	doomed := s.all[i].doomed
 	s.mu.Unlock()
-	if !doomed || s.Take(web) != nil {
+	if !doomed || s.Take(t.Context(), web) != nil {
 		t.Error("after a timeout it was given another task")
 	}
 	s.Done(i, nil)
@@ -130,7 +130,7 @@ func TestKeeperEndsTheDead(t *testing.T) {
 	i := s.add("one", web, functions.Spec{})
 	s.Done(i, nil)
 	close(i.ended)
-	if s.Take(web) != nil {
+	if s.Take(t.Context(), web) != nil {
 		t.Error("a container that has ended was given a task")
 	}
 	s.gone(i)
@@ -142,7 +142,7 @@ func TestKeeperEndsOlderVersions(t *testing.T) {
 	s.Done(old, nil)
 	next := web
 	next.Version++
-	if s.Take(next) != nil {
+	if s.Take(t.Context(), next) != nil {
 		t.Error("a task was given a container of another version")
 	}
 	s.gone(old)
@@ -151,7 +151,7 @@ func TestKeeperEndsOlderVersions(t *testing.T) {
 	s.Done(old, nil)
 	again := web
 	again.Made++
-	if s.Take(again) != nil {
+	if s.Take(t.Context(), again) != nil {
 		t.Error("a task was given a container of a function that was deleted")
 	}
 	s.gone(old)
@@ -178,7 +178,7 @@ func TestKeeperMakesRoom(t *testing.T) {
 	if s.there(all[0]) || !s.there(all[1]) || !s.there(all[2]) {
 		t.Error("not the one that waited longest was ended")
 	}
-	if got := s.Take(web); got != all[2] {
+	if got := s.Take(t.Context(), web); got != all[2] {
 		t.Error("the one that was used last is not the next")
 	}
 	s.Fit(0)()
