@@ -5,6 +5,11 @@
 // it hands over listening sockets, so that a container without a network can be
 // served.
 //
+// Install puts the program on this machine, once. For each container: NewDoor,
+// whose Mounts and Command go into its spec; create and start it; Accept gives
+// the Session of an entry program that waits. Start gives it orders, Wait tells
+// how they ended. Close both when the container is gone.
+//
 // The program itself is in program, what both sides say in wire. The binary is
 // embedded from bin: "make entry" builds it there.
 package entry

@@ -5,6 +5,7 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/spillway/spillway/runtime/entry/wire"
 )
@@ -125,6 +126,9 @@ func (a *agent) send(frames []byte) {
 		a.gone = true
 	}
 }
+
+// limit bounds the time for all that is still to be sent.
+func (a *agent) limit(d time.Duration) { a.socket.SetWriteDeadline(time.Now().Add(d)) }
 
 func (a *agent) report(r wire.Report) {
 	text, err := r.Append(nil)

@@ -238,6 +238,33 @@ func TestLog(t *testing.T) {
 	}
 }
 
+// TestStuckAgent: an agent that takes nothing holds up a container's end for a
+// bounded time only.
+func TestStuckAgent(t *testing.T) {
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC|syscall.SOCK_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	to := &agent{socket: os.NewFile(uintptr(fds[0]), "agent")}
+	defer to.socket.Close()
+	defer syscall.Close(fds[1])
+	sent := make(chan struct{})
+	go func() {
+		defer close(sent)
+		to.send(make([]byte, 16<<20)) // over what the kernel keeps
+		to.report(wire.Report{})
+	}()
+	to.limit(10 * time.Millisecond)
+	select {
+	case <-sent:
+	case <-within(t).Done():
+		t.Fatal("it waits for ever")
+	}
+	if !to.gone {
+		t.Error("it still counts on the agent")
+	}
+}
+
 func TestMerge(t *testing.T) {
 	got := merge([]string{"A=1", "B=2"}, []string{"B=3", "C=", "C=4"})
 	if want := "A=1 B=3 C=4"; strings.Join(got, " ") != want {

@@ -15,6 +15,10 @@ import (
 // process that it left behind may hold the pipe for ever.
 const drainTime = time.Second
 
+// agentTime is how long an agent that takes nothing may hold up the end of a
+// container.
+const agentTime = 30 * time.Second
+
 // supervise runs the command to its end.
 func supervise(c *command, to *agent, signals <-chan os.Signal) (wire.Report, *refusal) {
 	// What the command leaves behind is this process's to reap, whether it is
@@ -69,6 +73,7 @@ func supervise(c *command, to *agent, signals <-chan os.Signal) (wire.Report, *r
 			limit := time.Now().Add(drainTime)
 			out.ours.SetReadDeadline(limit)
 			errs.ours.SetReadDeadline(limit)
+			to.limit(agentTime)
 			copying.Wait()
 			r := ending(status)
 			r.Left = anyLeft()
