@@ -86,7 +86,11 @@ func (n *Node) startWarm(ctx context.Context, k warmKey) (_ *instance, err error
 	defer func() { err = errors.Join(err, door.Close()) }()
 	made := warmSpec(spec, k, n.cfg.ID, i.folder, containerUser(), name)
 	made.Mounts = append(made.Mounts, door.Mounts(n.cfg.Entry)...)
-	if i.id, err = n.cfg.Driver.Create(limited, made); err != nil {
+	// To its end also when the pool stops meanwhile: an engine that is not waited
+	// for makes the container all the same, and only it would know which.
+	patient, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), n.time.Launch, functions.ErrTimeout)
+	defer cancel()
+	if i.id, err = n.cfg.Driver.Create(patient, made); err != nil {
 		return nil, err
 	}
 	n.mu.Lock()

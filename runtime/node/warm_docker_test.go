@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -49,9 +48,18 @@ func (w *world) finOf(as functions.Assignment) functions.Outcome {
 	return e.Fin.Outcome
 }
 
-// noFiles checks that no folder of a task or a warm container is left.
-func (w *world) noFiles() {
+// nothingIdle stops the agent and checks that nothing of it is left. What a slow
+// engine has not removed by then is the next agent's to remove.
+func (w *world) nothingIdle(a *agent, cfg Config, d *docker.Driver) {
 	w.t.Helper()
+	a.quit()
+	cfg.WarmMemory = 0
+	next := w.agent(cfg)
+	w.until("containers are gone", func() bool {
+		left, err := d.List(w.t.Context(), map[string]string{runtime.LabelNode: string(cfg.ID)})
+		return err == nil && len(left) == 0
+	})
+	next.quit()
 	w.until("folders are gone", func() bool {
 		for _, dir := range []string{"tasks", "warm"} {
 			left, err := os.ReadDir(filepath.Join(w.dir, "node", dir))
@@ -64,7 +72,7 @@ func (w *world) noFiles() {
 }
 
 func TestWarmOnDocker(t *testing.T) {
-	w, cfg, _, image := warmDocker(t)
+	w, cfg, d, image := warmDocker(t)
 	a := w.agent(cfg)
 	version := 0
 	for _, c := range []struct {
@@ -173,9 +181,27 @@ func TestWarmOnDocker(t *testing.T) {
 			t.Errorf("outcome %+v, log %q", out.Failure, out.LogTail)
 		}
 	})
+	t.Run("never got its orders", func(t *testing.T) {
+		version++
+		as := w.warmImage(a, image, 1, "echo", "x")
+		as.Function.Version = version
+		a.admit(as)
+		w.finOf(as)
+		as = w.warmImage(a, image, 1, "echo", "y")
+		as.Function.Version = version
+		id := w.orphan(a, as)
+		w.until("its entry program has ended", func() bool {
+			exit, err := d.Wait(t.Context(), id)
+			return err == nil && exit.Code == 125
+		})
+		a.quit()
+		a = w.agent(cfg)
+		if out := w.finOf(as); out.Failure != nil || out.LogTail != "y\n" {
+			t.Errorf("outcome %+v, log %q", out.Failure, out.LogTail)
+		}
+	})
 	w.until("nothing is held", func() bool { return len(w.log.lastBeat().Running) == 0 })
-	a.quit()
-	w.noFiles()
+	w.nothingIdle(a, cfg, d)
 }
 
 // 50 tasks through a pool of 4: each container serves one of them.
@@ -222,52 +248,5 @@ func TestManyWarmTasksOnDocker(t *testing.T) {
 		found, err := d.List(t.Context(), map[string]string{runtime.LabelNode: string(cfg.ID)})
 		return err == nil && len(found) == 4
 	})
-	a.quit()
-	w.noFiles()
-}
-
-// B3, of the agent's part: from Admit to the first instruction of the program, and
-// to the fin event, of a task that finds a warm container.
-func BenchmarkWarmTask(b *testing.B) {
-	w, cfg, _, image := warmDocker(b)
-	cfg.Log = nil
-	a := w.agent(cfg)
-	order := func() functions.Assignment {
-		as := w.warmImage(a, image, 2, "now")
-		as.Function.Stdout = functions.StdoutResult
-		return as
-	}
-	k, _ := a.warm.learn(order().Function)
-	var handed, ended []time.Duration
-	for b.Loop() {
-		b.StopTimer()
-		w.until("the pool is full", func() bool { c := a.warm.pool.Counts()[k]; return c.Idle == 2 && c.Starting == 0 })
-		time.Sleep(100 * time.Millisecond) // and the engine has calmed down
-		as := order()
-		id := fmt.Sprintf("fin-%s-1", as.Task.ID)
-		b.StartTimer()
-		began := time.Now()
-		a.admit(as)
-		var e functions.Event
-		for ok := false; !ok; time.Sleep(50 * time.Microsecond) {
-			w.log.mu.Lock()
-			e, ok = w.log.ids[id]
-			w.log.mu.Unlock()
-		}
-		ended = append(ended, time.Since(began))
-		out := e.Fin.Outcome
-		if out.Failure != nil || !out.Warm {
-			b.Fatalf("outcome %+v", out)
-		}
-		ran, err := strconv.ParseInt(strings.TrimSpace(string(out.Result)), 10, 64)
-		if err != nil {
-			b.Fatal(err)
-		}
-		handed = append(handed, time.Unix(0, ran).Sub(began))
-	}
-	for name, all := range map[string][]time.Duration{"running": handed, "result": ended} {
-		slices.Sort(all)
-		b.ReportMetric(float64(all[len(all)/2].Microseconds())/1000, name+"-p50-ms")
-		b.ReportMetric(float64(all[len(all)*99/100].Microseconds())/1000, name+"-p99-ms")
-	}
+	w.nothingIdle(a, cfg, d)
 }

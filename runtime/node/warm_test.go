@@ -396,29 +396,35 @@ func TestAWarmTaskOutlivesItsAgent(t *testing.T) {
 	w.onlyIdle(1)
 }
 
-// The note of the container was written, and the agent died before the orders.
+// orphan takes an attempt to where an agent stands that dies between the note of
+// its container and the orders.
+func (w *world) orphan(a *agent, as functions.Assignment) runtime.ID {
+	w.t.Helper()
+	i, err := a.warm.pool.Get(w.t.Context(), warmKey{as.Function.Name, as.Function.Version})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	held := newAttempt(a.cfg.DataDir, record{Assignment: as})
+	held.instance = i
+	if err := errors.Join(held.persist(a.blanks), a.furnish(held)); err != nil {
+		w.t.Fatal(err)
+	}
+	if err := held.folder.note(entry{State: &state{StartedAt: time.Now(), Container: i.id, Warm: true}}); err != nil {
+		w.t.Fatal(err)
+	}
+	held.letGo()
+	return i.id
+}
+
 func TestOrdersThatNeverCame(t *testing.T) {
 	w, cfg := warmWorld(t)
 	first := w.agent(cfg)
 	wantClass(t, w.do(first, w.warmOrder(first, 1, "echo", "x")), "", "")
 	w.idle(first, 1)
-	i, err := first.warm.pool.Get(t.Context(), warmKey{"f", 1})
-	if err != nil {
-		t.Fatal(err)
-	}
 	as := w.warmOrder(first, 1, "echo", "y")
-	a := newAttempt(cfg.DataDir, record{Assignment: as})
-	a.instance = i
-	if err := errors.Join(a.persist(first.blanks), first.furnish(a)); err != nil {
-		t.Fatal(err)
-	}
-	a.state = state{StartedAt: time.Now(), Container: i.id, Warm: true}
-	if err := a.folder.note(entry{State: &a.state}); err != nil {
-		t.Fatal(err)
-	}
-	a.letGo()
+	id := w.orphan(first, as)
 	w.until("its entry program has ended", func() bool {
-		exit, err := w.fake.Wait(t.Context(), i.id)
+		exit, err := w.fake.Wait(t.Context(), id)
 		return err == nil && exit.Code == 125
 	})
 	first.quit()

@@ -68,6 +68,8 @@ func Box(ctx context.Context, p *Process) int {
 			value = "image" // what the image itself sets
 		}
 		fmt.Fprintln(p.Stdout, value)
+	case "now":
+		fmt.Fprintln(p.Stdout, time.Now().UnixNano())
 	case "trap":
 		term := p.Trap()
 		fmt.Fprintln(p.Stdout, "ready")
