@@ -43,7 +43,7 @@ check: entry ## format, vet, import policy
 race: entry ## unit tests under the race detector
 	CGO_ENABLED=1 go test -race -short -timeout 15m $(RACE_PACKAGES)
 
-RACE_PACKAGES = ./functions ./functions/taskdb ./functions/tasklog ./functions/shares ./functions/webfetch ./gateway/... ./scheduler ./runtime ./runtime/gpu ./runtime/pool ./runtime/node ./runtime/entry/wire ./runtime/entry/framelog ./images ./cmd/...
+RACE_PACKAGES = ./functions ./functions/taskdb ./functions/tasklog ./functions/shares ./functions/webfetch ./gateway/... ./scheduler ./runtime ./runtime/gpu ./runtime/pool ./runtime/node ./runtime/serve ./runtime/entry/wire ./runtime/entry/framelog ./images ./cmd/...
 
 test: ## everything CI runs
 	@./deploy/setup.sh test

@@ -166,6 +166,9 @@ func (s Spec) WithDefaults() Spec {
 	if s.Contract == "" {
 		s.Contract = TaskContract
 	}
+	if s.Contract == HTTPContract {
+		s.HTTP = s.HTTP.withDefaults()
+	}
 	if s.Device == "" {
 		s.Device = Auto
 	}
@@ -215,8 +218,8 @@ func (s Spec) Validate() error {
 	if strings.TrimSpace(s.Image) == "" {
 		return bad("image", "is missing")
 	}
-	if s.Contract != TaskContract {
-		return bad("contract", "%q is not a contract; use task", s.Contract)
+	if field, why := s.servedFault(); field != "" {
+		return bad(field, "%s", why)
 	}
 	if err := s.Device.Validate(); err != nil {
 		return bad("device", "%v", err)

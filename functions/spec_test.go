@@ -20,7 +20,7 @@ func TestValidateNamesTheField(t *testing.T) {
 	for field, change := range map[string]func(*Spec){
 		"name":               func(s *Spec) { s.Name = "../x" },
 		"image":              func(s *Spec) { s.Image = " " },
-		"contract":           func(s *Spec) { s.Contract = "http" },
+		"contract":           func(s *Spec) { s.Contract = "grpc" },
 		"device":             func(s *Spec) { s.Device = "tpu" },
 		"gpu.count":          func(s *Spec) { s.GPU = &GPUNeed{Count: 65} },
 		"gpu.memory":         func(s *Spec) { s.GPU = &GPUNeed{Memory: -1} },

@@ -3,6 +3,7 @@ package runtime
 import (
 	"context"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/spillway/spillway/functions"
@@ -88,6 +89,18 @@ type Image struct {
 	Labels     map[string]string
 }
 
+// Argv is what a container of the image runs, put together as Docker does it: an
+// entrypoint of the caller's takes away the image's command too.
+func (i Image) Argv(entrypoint, command []string) []string {
+	if len(entrypoint) == 0 {
+		entrypoint = i.Entrypoint
+		if len(command) == 0 {
+			command = i.Command
+		}
+	}
+	return slices.Concat(entrypoint, command)
+}
+
 // PullProgress is how far a pull has come.
 type PullProgress struct {
 	Done, Total functions.Bytes // compressed; Total grows while the layers are found
@@ -166,4 +179,7 @@ const (
 	// LabelWarm is on containers that were started for no task yet, in place of the
 	// three before; its value is FUNCTION@VERSION.
 	LabelWarm = "spillway.warm"
+	// LabelServe is on containers that serve one task after another, in place of
+	// the three too; its value is FUNCTION@VERSION.
+	LabelServe = "spillway.serve"
 )

@@ -57,6 +57,8 @@ func (s *Session) transcribe() (wire.Report, error) {
 			if _, err := to.stderr.Write(payload); err != nil {
 				to.stderr = io.Discard
 			}
+		case wire.KindMark:
+			s.marks.passed(payload)
 		case wire.KindReport:
 			report, err := wire.ParseReport(payload)
 			if err != nil {

@@ -32,6 +32,7 @@ type Session struct {
 	started atomic.Bool
 	work    chan assignment // has the one that Start made
 	owned   sync.WaitGroup  // the goroutines of this session
+	marks   marks
 
 	settled chan struct{} // closed when report and err are known and all output is copied
 	report  wire.Report

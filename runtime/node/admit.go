@@ -105,6 +105,9 @@ func (n *Node) lease(a *attempt) (err error) {
 	for _, d := range a.devices {
 		a.Leased = append(a.Leased, d.UUID)
 	}
+	if err != nil { // a container that waits may hold the memory: the next order finds it free
+		n.served.Free(a.serveKey(), a.Assignment.GPUs)
+	}
 	return err
 }
 

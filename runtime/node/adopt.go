@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -25,7 +26,7 @@ func (n *Node) load() ([]*attempt, error) {
 		return nil, err
 	}
 	n.images.open()
-	if err := emptyWarm(n.cfg.DataDir); err != nil {
+	if err := errors.Join(emptyWarm(n.cfg.DataDir), os.RemoveAll(n.doors())); err != nil {
 		return nil, err
 	}
 	dirs, err := filepath.Glob(filepath.Join(n.cfg.DataDir, "tasks", "*"))
@@ -202,6 +203,9 @@ func (n *Node) holds(c runtime.Info) bool {
 		n.mu.Lock()
 		defer n.mu.Unlock()
 		return n.warmed[c.ID]
+	}
+	if _, serves := c.Labels[runtime.LabelServe]; serves {
+		return n.served.Holds(c.Name)
 	}
 	number, err := strconv.Atoi(c.Labels[runtime.LabelAttempt])
 	if err != nil {

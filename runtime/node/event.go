@@ -29,7 +29,7 @@ type envelope struct {
 // envelopeInput names its keys as S3 events do.
 type envelopeInput struct {
 	Name        string `json:"name"`
-	Path        string `json:"path"`
+	Path        string `json:"path,omitempty"` // empty for contracts that bring no files
 	Bucket      string `json:"bucket,omitempty"`
 	Key         string `json:"key,omitempty"`
 	File        string `json:"file,omitempty"`

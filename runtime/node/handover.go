@@ -115,14 +115,7 @@ func (n *Node) handOver(ctx context.Context, a *attempt, i *instance, event []by
 // engine itself would find it out.
 func ordersOf(as functions.Assignment, image runtime.Image, deadline time.Time) (wire.Orders, error) {
 	s := as.Function.Spec.WithDefaults().On(as.Device)
-	argv, command := s.Entrypoint, s.Command
-	if len(argv) == 0 {
-		argv = image.Entrypoint
-		if len(command) == 0 {
-			command = image.Command
-		}
-	}
-	argv, err := fill(slices.Concat(argv, command), as.Task)
+	argv, err := fill(image.Argv(s.Entrypoint, s.Command), as.Task)
 	return wire.Orders{Argv: argv, Env: environment(as, s, nil, deadline)}, err
 }
 

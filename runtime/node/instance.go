@@ -131,8 +131,8 @@ func warmSpec(s functions.Spec, k warmKey, node functions.NodeID, f folder, user
 	}
 }
 
-// clearWarm removes the warm containers of an earlier agent that no attempt has
-// got. It waits for an engine that is away.
+// clearWarm removes the containers of an earlier agent that no attempt holds: warm
+// ones, and those that served. It waits for an engine that is away.
 func (n *Node) clearWarm(ctx context.Context) error {
 	for {
 		err := n.clearOnce(ctx)
@@ -150,7 +150,9 @@ func (n *Node) clearOnce(ctx context.Context) error {
 	defer cancel()
 	found, err := n.cfg.Driver.List(ctx, map[string]string{runtime.LabelNode: string(n.cfg.ID)})
 	for _, c := range found {
-		if _, warm := c.Labels[runtime.LabelWarm]; warm && !n.holds(c) {
+		_, warm := c.Labels[runtime.LabelWarm]
+		_, serves := c.Labels[runtime.LabelServe]
+		if (warm || serves) && !n.holds(c) {
 			err = errors.Join(err, n.cfg.Driver.Remove(ctx, c.ID))
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/spillway/spillway/functions"
 	"github.com/spillway/spillway/runtime"
 	"github.com/spillway/spillway/runtime/gpu"
+	"github.com/spillway/spillway/runtime/serve"
 )
 
 // Objects is what a node needs of the object store.
@@ -66,7 +67,7 @@ type Config struct {
 
 	// Entry is the entry program on this machine, and WarmMemory what containers
 	// that wait for a task may take, which Capacity does not count; without either
-	// none are kept.
+	// none are kept. Without Entry no http or lambda function runs.
 	Entry      string
 	WarmMemory functions.Bytes
 	Deployed   Deployed // nil = unknown
@@ -86,6 +87,7 @@ type Timings struct {
 	// Launch is 30 s for create and start together: more than the 10 s limits
 	// inside nvidia-container-cli, whose own message is worth waiting for.
 	Launch   time.Duration
+	Init     time.Duration // 2 min until the program of an http or lambda function is ready
 	Store    time.Duration // 2 min for a store that does not answer, when outputs are at stake
 	Engine   time.Duration // 2 min for an engine that does not answer, while a container runs
 	Disk     time.Duration // 250 ms between looks at what a container has written
@@ -101,6 +103,7 @@ func (t Timings) withDefaults() Timings {
 		Sweep:     cmp.Or(t.Sweep, time.Minute),
 		Pull:      cmp.Or(t.Pull, 10*time.Minute),
 		Launch:    cmp.Or(t.Launch, 30*time.Second),
+		Init:      cmp.Or(t.Init, 2*time.Minute),
 		Store:     cmp.Or(t.Store, 2*time.Minute),
 		Engine:    cmp.Or(t.Engine, 2*time.Minute),
 		Disk:      cmp.Or(t.Disk, 250*time.Millisecond),
@@ -121,6 +124,7 @@ type Node struct {
 	cache   *cache
 	images  *pulled
 	warm    *warmth
+	served  *serve.Keeper // containers of http and lambda functions
 	blanks  *blanks
 
 	discarding atomic.Int32 // attempts whose remains are being removed
@@ -170,6 +174,9 @@ func New(cfg Config) (*Node, error) {
 	n.cache = newCache(filepath.Join(cfg.DataDir, "cache"), cfg.Cache, cfg.Log, cfg.Now, &n.group, n.room)
 	n.images = newPulled(cfg, n.busyImages)
 	n.warm, n.blanks = n.newWarmth(), newBlanks(cfg.DataDir)
+	n.served = serve.NewKeeper(serve.Starter{
+		Driver: cfg.Driver, Program: cfg.Entry, Dir: n.doors(), Launch: n.time.Launch, Init: n.time.Init,
+	}, cfg.Log)
 	return n, nil
 }
 
@@ -197,6 +204,7 @@ func (n *Node) Run(ctx context.Context) error {
 	defer cool()
 	cold := make(chan struct{}) // closed when nothing is kept warm any more
 	go func() { defer close(cold); n.keepWarm(warm) }()
+	dismiss := n.keepServing()
 	for _, a := range held {
 		n.group.Go(func() { n.run(work, a) })
 	}
@@ -219,6 +227,7 @@ func (n *Node) Run(ctx context.Context) error {
 	leave(errStopping)
 	<-cold
 	n.group.Wait()
+	dismiss()
 	loops.Wait()
 	n.farewell(ctx)
 	return nil

@@ -38,7 +38,11 @@ func (n *Node) run(work context.Context, a *attempt) {
 	}
 	a.release()
 	n.forget(a)
-	n.discard(work, a, runtime.ID(out.Container))
+	id := runtime.ID(out.Container)
+	if a.spec.Contract.Serves() { // it serves other tasks, or is ended by who keeps it
+		id = ""
+	}
+	n.discard(work, a, id)
 }
 
 // execute takes the attempt from wherever it stands to its outcome.
@@ -55,6 +59,10 @@ func (n *Node) execute(ctx context.Context, a *attempt) (out functions.Outcome) 
 		out.Log, out.LogTail = n.closeLog(ctx, a)
 	}()
 
+	if a.spec.Contract.Serves() {
+		n.serve(ctx, a, &out)
+		return out
+	}
 	id, ended, fail := n.adopt(ctx, a)
 	if fail == nil && id == "" {
 		id, fail = n.start(ctx, a)

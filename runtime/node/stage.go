@@ -24,7 +24,6 @@ const stagings = 4
 // stage makes the attempt's folder as the container will see it, and returns the
 // event for its standard input.
 func (n *Node) stage(ctx context.Context, a *attempt) ([]byte, *functions.Failure) {
-	t := &a.Assignment.Task
 	if f := n.checkRoom(a); f != nil {
 		return nil, f
 	}
@@ -36,22 +35,9 @@ func (n *Node) stage(ctx context.Context, a *attempt) ([]byte, *functions.Failur
 	if err := n.furnish(a); err != nil {
 		return nil, diskFailure("lay out the task folder", err)
 	}
-	event := []byte(t.Event)
-	if t.EventRef != nil {
-		if t.EventRef.Size > int64(mostEvent) {
-			return nil, &functions.Failure{Class: functions.Permanent, Message: fmt.Sprintf("the event is over %s", mostEvent)}
-		}
-		file := a.folder.path("event")
-		if f := n.fetch(ctx, *t.EventRef, "the event", file); f != nil {
-			return nil, f
-		}
-		var err error
-		if event, err = os.ReadFile(file); err != nil {
-			return nil, diskFailure("read the event", err)
-		}
-	}
-	if len(event) == 0 {
-		event = []byte("{}")
+	event, f := n.event(ctx, a)
+	if f != nil {
+		return nil, f
 	}
 	if f := n.bringAll(ctx, a); f != nil {
 		return nil, f
@@ -63,6 +49,32 @@ func (n *Node) stage(ctx context.Context, a *attempt) ([]byte, *functions.Failur
 	// Written and not replaced: a warm container has the file mounted already.
 	if err := os.WriteFile(a.folder.event(), envelope, 0o644); err != nil {
 		return nil, diskFailure("write event.json", err)
+	}
+	return event, nil
+}
+
+// event is the JSON that the function is given.
+func (n *Node) event(ctx context.Context, a *attempt) ([]byte, *functions.Failure) {
+	t := &a.Assignment.Task
+	event := []byte(t.Event)
+	if t.EventRef != nil {
+		if t.EventRef.Size > int64(mostEvent) {
+			return nil, &functions.Failure{Class: functions.Permanent, Message: fmt.Sprintf("the event is over %s", mostEvent)}
+		}
+		file := a.folder.path("event")
+		if err := os.RemoveAll(file); err != nil { // an earlier agent's
+			return nil, diskFailure("replace the event", err)
+		}
+		if f := n.fetch(ctx, *t.EventRef, "the event", file); f != nil {
+			return nil, f
+		}
+		var err error
+		if event, err = os.ReadFile(file); err != nil {
+			return nil, diskFailure("read the event", err)
+		}
+	}
+	if len(event) == 0 {
+		event = []byte("{}")
 	}
 	return event, nil
 }

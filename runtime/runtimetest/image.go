@@ -27,8 +27,15 @@ const labelBox = "spillway.test.box"
 // other test uses. Its entrypoint is /box, and it sets BOX=image.
 func BoxImage(t testing.TB) (name string, archive []byte) {
 	t.Helper()
+	return ProgramImage(t, boxPackage)
+}
+
+// ProgramImage does the same with the program of another package, named by its
+// import path. It is /box in the image.
+func ProgramImage(t testing.TB, importPath string) (name string, archive []byte) {
+	t.Helper()
 	program := filepath.Join(t.TempDir(), "box")
-	build(t, program)
+	build(t, program, importPath)
 	binary, err := os.ReadFile(program)
 	if err != nil {
 		t.Fatal(err)
@@ -42,9 +49,9 @@ func BoxImage(t testing.TB) (name string, archive []byte) {
 }
 
 // build compiles the program of the image to a file.
-func build(t testing.TB, program string) {
+func build(t testing.TB, program, importPath string) {
 	t.Helper()
-	compile := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", program, boxPackage)
+	compile := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", program, importPath)
 	compile.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux")
 	if out, err := compile.CombinedOutput(); err != nil {
 		t.Fatalf("build the test image's program: %v\n%s", err, out)

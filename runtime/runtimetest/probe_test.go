@@ -12,7 +12,7 @@ import (
 // A probe that finds nothing outside of any sandbox would prove nothing inside one.
 func TestProbesFindWhatIsOpen(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "box")
-	build(t, program)
+	build(t, program, boxPackage)
 	if err := os.Chmod(filepath.Dir(program), 0o755); err != nil {
 		t.Fatal(err)
 	}

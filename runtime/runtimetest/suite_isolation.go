@@ -108,7 +108,7 @@ func testRaise(t *testing.T, b *bench) {
 	}
 	dir := t.TempDir()
 	program := filepath.Join(dir, "box")
-	build(t, program)
+	build(t, program, boxPackage)
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}

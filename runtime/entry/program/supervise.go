@@ -41,8 +41,10 @@ func supervise(c *command, to *agent, signals <-chan os.Signal) (wire.Report, *r
 	input := newInput(in.ours)
 	go input.feed()
 	var copying sync.WaitGroup
-	copying.Go(func() { tee(out.ours, os.Stdout, to, wire.KindStdout) })
-	copying.Go(func() { tee(errs.ours, os.Stderr, to, wire.KindStderr) })
+	taps := []*tap{{from: out.ours, own: os.Stdout, kind: wire.KindStdout}, {from: errs.ours, own: os.Stderr, kind: wire.KindStderr}}
+	for _, t := range taps {
+		copying.Go(func() { t.tee(to) })
+	}
 
 	frames := to.frames
 	for {
@@ -60,6 +62,8 @@ func supervise(c *command, to *agent, signals <-chan os.Signal) (wire.Report, *r
 				input.add(f.payload)
 			case f.kind == wire.KindSignal && len(f.payload) == 1:
 				syscall.Kill(-pid, syscall.Signal(f.payload[0]))
+			case f.kind == wire.KindMark:
+				go mark(taps, to, f.payload)
 			}
 		case <-died:
 			status, ended := reap(pid)
@@ -99,21 +103,4 @@ func codeOf(status syscall.WaitStatus) int {
 		return 128 + int(status.Signal())
 	}
 	return status.ExitStatus()
-}
-
-// tee copies one stream of the command to the agent and to where the engine
-// keeps it, to its end or to the pipe's deadline.
-func tee(from, own *os.File, to *agent, kind wire.Kind) {
-	buf := make([]byte, wire.HeaderSize+64<<10)
-	for {
-		n, err := from.Read(buf[wire.HeaderSize:])
-		if n > 0 {
-			wire.PutHeader(buf, kind, n)
-			to.send(buf[:wire.HeaderSize+n])
-			own.Write(buf[wire.HeaderSize:][:n]) // an engine that takes it no more is no matter of the command's
-		}
-		if err != nil {
-			return
-		}
-	}
 }

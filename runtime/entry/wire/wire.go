@@ -56,6 +56,7 @@ const (
 	KindOrders   Kind = 'o' // agent to entry: Orders
 	KindStdin    Kind = 'i' // agent to entry: bytes of standard input; empty is its end
 	KindSignal   Kind = 's' // agent to entry: one byte, the signal's number
+	KindMark     Kind = 'm' // agent to entry, and back once all output that was written before has been sent
 	KindStdout   Kind = '1' // bytes of standard output
 	KindStderr   Kind = '2' // bytes of standard error
 	KindReport   Kind = 'r' // entry to agent: Report, the last frame
