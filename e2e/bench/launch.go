@@ -15,9 +15,6 @@ import (
 // setBurst is the third comparison of the step.
 const setBurst = "Bursts on waiting containers: all calls at the same moment, to each one's result"
 
-// inFlight are the columns of the comparison of rates.
-var inFlight = []int{1, 2, 4, 8, 16}
-
 // contender is one way to launch, of any kind.
 type contender struct {
 	name    string
@@ -114,7 +111,7 @@ func (b *bench) launchSerial(ctx context.Context, all []contender) error {
 
 // launchRates keeps calls of one way in flight at a time, the ways in turn.
 func (b *bench) launchRates(ctx context.Context, all []contender) error {
-	for _, k := range inFlight {
+	for _, k := range b.inFlight {
 		for _, c := range all {
 			progress("launch: %s, %d in flight, %s", c.name, k, b.lasting)
 			// What the cell before left to daemons must not count in this one.

@@ -8,7 +8,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -17,6 +16,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -36,11 +36,12 @@ type bench struct {
 	targets  string  // of MinIO's reports, to compare
 	rounds   int     // of the steps that compare ways of a file
 
-	n       int           // calls of each way in a serial comparison
-	lasting time.Duration // of each cell of a comparison of rates
-	quiet   bool          // wait for a quiet moment before each call of a serial comparison
-	tasks   int           // of the comparison of queues
-	trace   traceFlags
+	n        int           // calls of each way in a serial comparison
+	lasting  time.Duration // of each cell of a comparison of rates
+	inFlight numbers       // loads of a comparison of rates of launches
+	quiet    bool          // wait for a quiet moment before each call of a serial comparison
+	tasks    int           // of the comparison of queues
+	trace    traceFlags
 
 	step results.Step // that runs
 }
@@ -65,6 +66,29 @@ var steps = []struct {
 	{"trace", "Replay of a trace of Azure Functions", (*bench).replay, true},
 }
 
+// numbers is a flag of whole numbers above 0, separated by commas.
+type numbers []int
+
+func (n *numbers) String() string {
+	var words []string
+	for _, v := range *n {
+		words = append(words, strconv.Itoa(v))
+	}
+	return strings.Join(words, ",")
+}
+
+func (n *numbers) Set(text string) error {
+	*n = nil
+	for word := range strings.SplitSeq(text, ",") {
+		v, err := strconv.Atoi(word)
+		if err != nil || v <= 0 {
+			return fmt.Errorf("%q is not a number above 0", word)
+		}
+		*n = append(*n, v)
+	}
+	return nil
+}
+
 // stepNames are the steps' names, for the help.
 func stepNames() string {
 	var names []string
@@ -75,7 +99,7 @@ func stepNames() string {
 }
 
 func main() {
-	b := bench{}
+	b := bench{inFlight: numbers{1, 2, 4, 8, 16}}
 	flag.IntVar(&b.queued, "queued", 1_000_000, "tasks to queue for memory and restart")
 	flag.IntVar(&b.enqueue, "enqueue", 100_000, "tasks to accept with 64 clients")
 	flag.IntVar(&b.objects, "objects", 10_000, "small objects to put into a watched bucket")
@@ -85,6 +109,7 @@ func main() {
 	flag.IntVar(&b.rounds, "rounds", 3, "how often each way of a file is measured")
 	flag.IntVar(&b.n, "n", 30, "calls of each way in a serial comparison")
 	flag.DurationVar(&b.lasting, "lasting", 10*time.Second, "length of each cell in a comparison of rates")
+	flag.Var(&b.inFlight, "in-flight", "so many launches at once in the comparison of rates, separated by commas")
 	flag.BoolVar(&b.quiet, "quiet", false, "wait for a quiet moment of the machine before each call of a serial comparison, at most 5 s")
 	flag.IntVar(&b.tasks, "tasks", 20_000, "tasks of the comparison of queues")
 	b.trace.register(flag.CommandLine)
@@ -92,7 +117,7 @@ func main() {
 	only := flag.String("only", "", "run these steps, separated by commas: "+stepNames())
 	docker := flag.Bool("docker", true, "measure the respawn on real Docker as well")
 	out := flag.String("json", "", "keep the results in this file; steps that it has from an earlier run and that do not run now stay")
-	report := flag.String("report", "", "measure nothing: write the tables of this file to standard output, and its pictures into plots/ beside it")
+	report := flag.String("report", "", "measure nothing: write the tables of this file into the README beside it, or to standard output where there is none, and its pictures into plots/ there")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -159,39 +184,6 @@ func (b *bench) run(ctx context.Context, chosen func(step string) bool, out stri
 		}
 	}
 	return nil
-}
-
-// keep writes what was measured up to now, over what the file has of it.
-func keep(file string, report results.Report) error {
-	if file == "" {
-		return nil
-	}
-	before, err := results.Read(file)
-	switch {
-	case err == nil:
-		report = before.Merge(report)
-	case !errors.Is(err, os.ErrNotExist):
-		return err
-	}
-	return report.Write(file)
-}
-
-// render writes a results file as tables and pictures.
-func render(file string) error {
-	report, err := results.Read(file)
-	if err != nil {
-		return err
-	}
-	dir := filepath.Join(filepath.Dir(file), "plots")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	for name, picture := range report.Plots() {
-		if err := os.WriteFile(filepath.Join(dir, name), picture, 0o644); err != nil {
-			return err
-		}
-	}
-	return report.Markdown(os.Stdout)
 }
 
 // serve starts a server of its own for a step.
