@@ -12,10 +12,8 @@ import (
 	"github.com/spillway/spillway/e2e/bench/results"
 )
 
-// pools are the sizes of the pools that bursts meet, and rounds how often.
+// pools are the sizes of the pools that bursts meet.
 var pools = []int{4, 16}
-
-const burstRounds = 5
 
 // bursts shows what a pool of waiting containers is worth: the calls within it,
 // and the cliff beyond.
@@ -33,7 +31,7 @@ func (b *bench) bursts(ctx context.Context, img *launch.Image) error {
 			c := &caller{srv: srv, path: fmt.Sprintf("/v1/functions/pool-%d/invoke", pool)}
 			for times := 1; times <= 4; times++ {
 				progress("launch: %s, %d calls at once on %d waiting containers", s.runtime, pool*times, pool)
-				got, err := volleys(ctx, pool*times, c.once)
+				got, err := volleys(ctx, b.volleys, pool*times, c.once)
 				if err != nil {
 					return errors.Join(err, srv.Stop(time.Minute))
 				}
@@ -50,15 +48,14 @@ func (b *bench) bursts(ctx context.Context, img *launch.Image) error {
 	return nil
 }
 
-// volleys makes n calls at once, again and again, with time between for a pool
-// to fill.
-func volleys(ctx context.Context, n int, op measure.Op) (measure.Result, error) {
+// volleys makes n calls at once, in rounds with time between for a pool to fill.
+func volleys(ctx context.Context, rounds, n int, op measure.Op) (measure.Result, error) {
 	var (
 		all  measure.Result
 		took []float64
 		mu   sync.Mutex // guards took and all
 	)
-	for range burstRounds {
+	for range rounds {
 		// Two seconds at least, then until the refill is done.
 		if _, err := measure.Baseline(ctx, 2*time.Second); err != nil {
 			return all, err

@@ -39,6 +39,7 @@ type bench struct {
 	n        int           // calls of each way in a serial comparison
 	lasting  time.Duration // of each cell of a comparison of rates
 	inFlight numbers       // loads of a comparison of rates of launches
+	volleys  int           // of each size of a burst
 	quiet    bool          // wait for a quiet moment before each call of a serial comparison
 	tasks    int           // of the comparison of queues
 	trace    traceFlags
@@ -110,6 +111,7 @@ func main() {
 	flag.IntVar(&b.n, "n", 30, "calls of each way in a serial comparison")
 	flag.DurationVar(&b.lasting, "lasting", 10*time.Second, "length of each cell in a comparison of rates")
 	flag.Var(&b.inFlight, "in-flight", "so many launches at once in the comparison of rates, separated by commas")
+	flag.IntVar(&b.volleys, "volleys", 5, "so many bursts of each size")
 	flag.BoolVar(&b.quiet, "quiet", false, "wait for a quiet moment of the machine before each call of a serial comparison, at most 5 s")
 	flag.IntVar(&b.tasks, "tasks", 20_000, "tasks of the comparison of queues")
 	b.trace.register(flag.CommandLine)
@@ -170,13 +172,14 @@ func (b *bench) run(ctx context.Context, chosen func(step string) bool, out stri
 			continue
 		}
 		b.heading(s.name, s.title)
-		if err := s.run(b, ctx); err != nil {
-			return fmt.Errorf("%s: %w", s.name, err)
-		}
-		if s.table {
+		failed := s.run(b, ctx)
+		if s.table { // after a failure too: what was measured until then may be minutes of work
 			if err := b.step.Markdown(os.Stdout); err != nil {
 				return err
 			}
+		}
+		if failed != nil {
+			return fmt.Errorf("%s: %w", s.name, failed)
 		}
 		report.Steps = append(report.Steps, b.step)
 		if err := keep(out, report); err != nil {

@@ -53,7 +53,12 @@ func ctr(ctx context.Context, dir string, img *Image) (*Peer, error) {
 	with := func(args ...string) []string { return append(base[:len(base):len(base)], args...) }
 	closing := func() error {
 		ctx := context.WithoutCancel(ctx)
-		err := removeTasks(ctx, with)
+		var err error
+		select {
+		case <-daemon.Ended(): // an interrupt at the terminal reaches it too
+		default:
+			err = removeTasks(ctx, with)
+		}
 		return errors.Join(err, daemon.Stop(20*time.Second), unmountBelow(dir+"/containerd"), removeCgroups(namespace))
 	}
 	if err := answers(ctx, daemon, with("version")); err != nil {

@@ -101,7 +101,9 @@ func podman(ctx context.Context, dir string, img *Image) (*Peer, error) {
 			"--storage-driver", storage, "--cgroup-manager", "cgroupfs", "--runtime", "runc", "--events-backend", "none",
 		}
 		run := append(base[:len(base):len(base)], "run", "--rm", "--network", "none", "--memory", bytesOf(memory), "--cpus", fmt.Sprint(cpus),
-			"--pids-limit", fmt.Sprint(pids), "--user", "65532:65532", "--read-only", "--pull", "never", "--log-driver", "none", img.Ref)
+			"--pids-limit", fmt.Sprint(pids), "--user", "65532:65532", "--read-only", "--pull", "never", "--log-driver", "none",
+			"--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024", // its own may be more than this process may give
+			img.Ref)
 		// All of Podman's own is below its root; mounts of it would keep the folder.
 		closing := func() error {
 			_, err := command(context.WithoutCancel(ctx), append(base[:len(base):len(base)], "rmi", "-a", "-f")...)
