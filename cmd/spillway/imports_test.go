@@ -64,7 +64,7 @@ var allowed = map[string][]string{
 	"e2e/...": {"e2e/harness", "functions", "functions/objects/miniotest", "runtime/docker/dockertest", "outside"},
 
 	// The benchmarks measure drivers by themselves too.
-	"e2e/bench":         {"e2e/harness", "e2e/bench/launch", "e2e/bench/measure", "e2e/bench/queue", "e2e/bench/results", "e2e/bench/trace", "functions", "images", "outside"},
+	"e2e/bench":         {"e2e/harness", "e2e/bench/launch", "e2e/bench/measure", "e2e/bench/queue", "e2e/bench/results", "e2e/bench/trace", "functions", "images", "runtime", "outside"},
 	"e2e/bench/launch":  {"e2e/harness", "e2e/bench/measure", "functions", "images", "runtime", "runtime/docker", "outside"},
 	"e2e/bench/measure": {},
 	"e2e/bench/chart":   {},

@@ -19,7 +19,7 @@ var pools = []int{4, 16}
 // and the cliff beyond.
 func (b *bench) bursts(ctx context.Context, img *launch.Image) error {
 	for _, s := range systems {
-		srv, err := s.start(ctx, b, "burst-"+s.runtime, img, pools...)
+		srv, stop, err := s.start(ctx, b, "burst-"+s.runtime, img, pools...)
 		if errors.Is(err, measure.ErrSkip) {
 			b.add(results.Row{Set: setBurst, Name: s.runtime, Ours: true, Skipped: err.Error()})
 			continue
@@ -33,7 +33,7 @@ func (b *bench) bursts(ctx context.Context, img *launch.Image) error {
 				progress("launch: %s, %d calls at once on %d waiting containers", s.runtime, pool*times, pool)
 				got, err := volleys(ctx, b.volleys, pool*times, c.once)
 				if err != nil {
-					return errors.Join(err, srv.Stop(time.Minute))
+					return errors.Join(err, stop())
 				}
 				b.add(results.Row{
 					Set: setBurst, Name: fmt.Sprintf("%s, %d waiting, burst %dx", s.runtime, pool, times), Ours: true, InFlight: pool * times, Note: c.launched(),
@@ -41,7 +41,7 @@ func (b *bench) bursts(ctx context.Context, img *launch.Image) error {
 				c = &caller{srv: srv, path: c.path}
 			}
 		}
-		if err := srv.Stop(time.Minute); err != nil {
+		if err := stop(); err != nil {
 			return err
 		}
 	}

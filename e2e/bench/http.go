@@ -199,11 +199,10 @@ func (b *bench) servedFunction(ctx context.Context, s system, dir, bin string) (
 	if err := images.WriteArchives(to, map[string]v1.Image{img.Ref: built}); err != nil {
 		return endpoint{}, err
 	}
-	srv, err := s.start(ctx, b, "http-"+s.runtime, img)
+	srv, closing, err := s.start(ctx, b, "http-"+s.runtime, img)
 	if err != nil {
 		return endpoint{}, err
 	}
-	closing := func() error { return errors.Join(srv.Stop(time.Minute), s.absent(context.WithoutCancel(ctx), img)) }
 	if err := deploySpec(ctx, srv, fmt.Sprintf(httpSpec, img.Ref)); err != nil {
 		return endpoint{}, errors.Join(fmt.Errorf("%w (this build refuses an http function: %v)", measure.ErrSkip, err), closing())
 	}

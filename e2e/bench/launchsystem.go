@@ -15,6 +15,7 @@ import (
 	"github.com/spillway/spillway/e2e/bench/results"
 	"github.com/spillway/spillway/e2e/harness"
 	"github.com/spillway/spillway/functions"
+	"github.com/spillway/spillway/runtime"
 )
 
 // system is a runtime of a whole `spillway up`, what makes an image present for
@@ -22,7 +23,7 @@ import (
 type system struct {
 	runtime string
 	present func(ctx context.Context, srv *harness.Server, img *launch.Image) error
-	absent  func(ctx context.Context, img *launch.Image) error
+	absent  func(ctx context.Context, node string, img *launch.Image) error
 }
 
 var systems = []system{
@@ -36,11 +37,22 @@ func presentInDocker(ctx context.Context, _ *harness.Server, img *launch.Image) 
 	return nil
 }
 
-func absentFromDocker(ctx context.Context, img *launch.Image) error {
-	if out, err := exec.CommandContext(ctx, "docker", "image", "rm", "-f", img.Ref).CombinedOutput(); err != nil {
-		return fmt.Errorf("docker image rm: %w: %s", err, strings.TrimSpace(string(out)))
+// absentFromDocker removes the containers that a server left, for one that was
+// ended early leaves what runs to its next start, and the image.
+func absentFromDocker(ctx context.Context, node string, img *launch.Image) error {
+	docker := func(args ...string) (string, error) {
+		out, err := exec.CommandContext(ctx, "docker", args...).CombinedOutput()
+		if err != nil {
+			err = fmt.Errorf("docker %s: %w: %s", args[0], err, strings.TrimSpace(string(out)))
+		}
+		return string(out), err
 	}
-	return nil
+	left, err := docker("ps", "-aq", "--filter", "label="+runtime.LabelNode+"="+node)
+	if ids := strings.Fields(left); err == nil && len(ids) > 0 {
+		_, err = docker(append([]string{"rm", "-f"}, ids...)...)
+	}
+	_, gone := docker("image", "rm", "-f", img.Ref)
+	return errors.Join(err, gone)
 }
 
 // launchSpec is a function of the image, with so many containers waiting.
@@ -50,10 +62,14 @@ const launchSpec = "name: %s\nimage: %s\nwarm: %d\ndevice: never\nlimits: {cpus:
 const pooled = 8
 
 // start starts a server on the runtime with one function for each pool size.
-func (s system) start(ctx context.Context, b *bench, name string, img *launch.Image, pools ...int) (*harness.Server, error) {
-	srv, err := b.serve(ctx, name, "--runtime", s.runtime, "--max-tasks", "64", "--cpus", "64")
+// stop ends it and removes what it leaves.
+func (s system) start(ctx context.Context, b *bench, name string, img *launch.Image, pools ...int) (srv *harness.Server, stop func() error, err error) {
+	srv, err = b.serve(ctx, name, "--runtime", s.runtime, "--max-tasks", "64", "--cpus", "64")
 	if err != nil {
-		return nil, fmt.Errorf("%w (spillway up --runtime %s: %v)", measure.ErrSkip, s.runtime, err)
+		return nil, nil, fmt.Errorf("%w (spillway up --runtime %s: %v)", measure.ErrSkip, s.runtime, err)
+	}
+	stop = func() error {
+		return errors.Join(srv.Stop(time.Minute), s.absent(context.WithoutCancel(ctx), nodeID(name), img))
 	}
 	err = s.present(ctx, srv, img)
 	for _, pool := range pools {
@@ -66,9 +82,9 @@ func (s system) start(ctx context.Context, b *bench, name string, img *launch.Im
 		err = fmt.Errorf("%w (this build refuses the function: %v)", measure.ErrSkip, refused)
 	}
 	if err != nil {
-		return nil, errors.Join(err, srv.Stop(20*time.Second))
+		return nil, nil, errors.Join(err, stop())
 	}
-	return srv, nil
+	return srv, stop, nil
 }
 
 // wholeSystems are calls over HTTP through everything, with and without
@@ -78,7 +94,7 @@ func (b *bench) wholeSystems(ctx context.Context, img *launch.Image) ([]contende
 	for _, s := range systems {
 		name := "spillway up on " + s.runtime
 		progress("launch: open %s", name)
-		srv, err := s.start(ctx, b, "launch-"+s.runtime, img, 0, pooled)
+		srv, stop, err := s.start(ctx, b, "launch-"+s.runtime, img, 0, pooled)
 		if errors.Is(err, measure.ErrSkip) {
 			b.add(results.Row{Set: results.LaunchSerial, Name: name, Ours: true, Skipped: err.Error()})
 			continue
@@ -93,7 +109,7 @@ func (b *bench) wholeSystems(ctx context.Context, img *launch.Image) ([]contende
 				one.name += fmt.Sprintf(", %d warm", pool)
 			}
 			if i == 0 {
-				one.close = func() error { return errors.Join(srv.Stop(time.Minute), s.absent(context.WithoutCancel(ctx), img)) }
+				one.close = stop
 			}
 			all = append(all, one)
 		}

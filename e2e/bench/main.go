@@ -193,9 +193,13 @@ func (b *bench) run(ctx context.Context, chosen func(step string) bool, out stri
 func (b *bench) serve(ctx context.Context, name string, args ...string) (*harness.Server, error) {
 	return harness.Start(ctx, harness.Config{
 		Bin: b.bin, Data: filepath.Join(b.dir, name), Log: io.Discard,
-		Args: append([]string{"--no-auth", "--log-level", "warn", "--node-id", fmt.Sprintf("bench-%d", os.Getpid())}, args...),
+		Args: append([]string{"--no-auth", "--log-level", "warn", "--node-id", nodeID(name)}, args...),
 	})
 }
+
+// nodeID names the node of a server of this run: one that took another's name
+// would take its containers too.
+func nodeID(server string) string { return fmt.Sprintf("bench-%d-%s", os.Getpid(), server) }
 
 // spec is a function that takes next to no room, so that the machine's capacity
 // is not what is measured.

@@ -115,13 +115,11 @@ func traceName(i int) string { return fmt.Sprintf("t%d", i) }
 const traceSpec = "name: %s\nimage: %s\nentrypoint: [/box]\ncommand: [sleep, %s]\nwarm: %s\ndevice: never\nlimits: {cpus: 0.1, memory: 32MiB, pids: 64}\nstdout: log\n"
 
 func (b *bench) replayReal(ctx context.Context, s system, r replayed, warm string, img *launch.Image) (err error) {
-	srv, err := s.start(ctx, b, "trace-"+s.runtime+"-"+warm, img)
+	srv, stop, err := s.start(ctx, b, "trace-"+s.runtime+"-"+warm, img)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		err = errors.Join(err, srv.Stop(time.Minute), s.absent(context.WithoutCancel(ctx), img))
-	}()
+	defer func() { err = errors.Join(err, stop()) }()
 	body := func(f trace.Function) time.Duration { return min(f.Duration(0.5), r.plan.Clip) }
 	for i, f := range r.functions {
 		if err := deploySpec(ctx, srv, fmt.Sprintf(traceSpec, traceName(i), img.Ref, body(f), warm)); err != nil {
