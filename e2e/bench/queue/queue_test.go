@@ -16,16 +16,21 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// TestPeersWork puts a few tasks through each queue that is installed; with
-// SPILLWAY_REQUIRE_QUEUES all of them must be.
+// TestPeersWork puts a few tasks through each queue that is installed. Those whose
+// driver is built from another module run only with SPILLWAY_REQUIRE_QUEUES, and
+// with it all must be there: the first build takes minutes.
 func TestPeersWork(t *testing.T) {
 	if testing.Short() {
 		t.Skip("SKIPPED: -short leaves out what starts servers")
 	}
 	for _, o := range Openers("../peers") {
 		t.Run(o.Name, func(t *testing.T) {
+			required := os.Getenv("SPILLWAY_REQUIRE_QUEUES") != ""
+			if !required && !strings.HasPrefix(o.Name, "Celery") {
+				t.Skip("SKIPPED: its driver takes minutes to build; SPILLWAY_REQUIRE_QUEUES=1 asks for it")
+			}
 			p, err := o.Open(t.Context(), t.TempDir())
-			if errors.Is(err, measure.ErrSkip) && os.Getenv("SPILLWAY_REQUIRE_QUEUES") == "" {
+			if errors.Is(err, measure.ErrSkip) && !required {
 				t.Skipf("SKIPPED: %v", err)
 			}
 			if err != nil {
