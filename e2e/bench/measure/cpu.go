@@ -45,11 +45,15 @@ func Share(a, b CPU) float64 {
 	return float64(b.Busy-a.Busy) / float64(b.Total-a.Total)
 }
 
+// busiest is the share of a machine that others may use while processor time is
+// measured: beyond it, what they use varies more than what is looked for.
+const busiest = 0.3
+
 // PerTask is the processor time of one of n tasks, which ran from a to b on a
-// machine of which the share baseline is busy without them. Noise can make it
-// negative: then it is 0.
+// machine of which the share baseline is busy without them. It is 0 when it
+// cannot be told: on a machine that is too busy, or below its noise.
 func PerTask(a, b CPU, baseline float64, n int) time.Duration {
-	if n <= 0 {
+	if n <= 0 || baseline > busiest {
 		return 0
 	}
 	over := float64(b.Busy-a.Busy) - baseline*float64(b.Total-a.Total)

@@ -72,8 +72,11 @@ func TestPerTask(t *testing.T) {
 	if got := PerTask(a, b, 0.1, 20); got != 100*time.Millisecond { // 2 s over the baseline
 		t.Errorf("per task %v, want 100ms", got)
 	}
-	if got := PerTask(a, b, 0.5, 20); got != 0 {
+	if got := PerTask(a, b, 0.25, 20); got != 0 {
 		t.Errorf("below the baseline: %v, want 0", got)
+	}
+	if got := PerTask(a, CPU{Busy: 30 * time.Second, Total: 120 * time.Second}, 0.4, 20); got != 0 {
+		t.Errorf("on a busy machine: %v, want 0", got)
 	}
 	if got := PerTask(a, b, 0, 0); got != 0 {
 		t.Errorf("of no task: %v, want 0", got)
