@@ -50,9 +50,11 @@ test: ## everything CI runs
 	$(MAKE) check images minio race
 	SPILLWAY_REQUIRE_DOCKER=1 SPILLWAY_REQUIRE_NETNS=1 REQUIRE_MINIO=1 REQUIRE_AWSCLI=1 REQUIRE_CHROMIUM=1 go test -timeout 30m -p 2 ./...
 
-bench: images ## benchmarks; figures, not gates
+bench: images minio ## benchmarks; figures, not gates
+	@./deploy/setup.sh bench
 	go test -run '^$$' -bench . -benchtime 2s ./functions/... ./scheduler ./gateway ./runtime/...
-	go run ./e2e/bench
+	go run ./e2e/bench -quiet -json e2e/bench/results.json
+	go run ./e2e/bench -report e2e/bench/results.json
 
 chaos: images minio ## long runs of kill -9, cut networks and lost events; SEED=n replays one
 	go test -count 1 -timeout 90m -v -run 'TestKill|TestIngestLosesNothing' ./e2e -args -kills 200 -faults 200 $(if $(SEED),-seed $(SEED))

@@ -60,3 +60,12 @@ if [ "${1:-}" = test ]; then
 	[ -x /usr/bin/aws ] || install awscli # another aws may be on PATH; tests want Debian's
 	need chromium chromium # for the tests of the web page
 fi
+
+if [ "${1:-}" = bench ]; then # what the benchmarks compare with; what is missing there is named as skipped
+	need crun crun
+	need podman podman
+	need redis-server redis-server
+	[ -x /usr/bin/celery ] || install celery
+	/usr/bin/python3 -c 'import redis' 2>/dev/null || install python3-redis
+	[ -e /usr/lib/postgresql ] || install postgresql
+fi

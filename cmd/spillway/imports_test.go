@@ -76,6 +76,16 @@ var allowed = map[string][]string{
 
 	// What runs the built program from outside may use any client library.
 	"e2e/...": {"e2e/harness", "functions", "functions/objects/miniotest", "runtime/docker/dockertest", "outside"},
+
+	// The benchmarks measure drivers by themselves too.
+	"e2e/bench":         {"e2e/harness", "e2e/bench/launch", "e2e/bench/measure", "e2e/bench/queue", "e2e/bench/results", "e2e/bench/trace", "functions", "images", "runtime", "outside"},
+	"e2e/bench/launch":  {"e2e/harness", "e2e/bench/measure", "functions", "images", "runtime", "runtime/docker", "outside"},
+	"e2e/bench/measure": {},
+	"e2e/bench/chart":   {},
+	"e2e/bench/trace":   {},
+	"e2e/bench/echo":    {},
+	"e2e/bench/queue":   {"e2e/harness", "e2e/bench/measure"},
+	"e2e/bench/results": {"e2e/bench/chart", "e2e/bench/measure"},
 }
 
 type listed struct {

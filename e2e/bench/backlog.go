@@ -30,9 +30,9 @@ func (b *bench) backlog(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	figure(fmt.Sprintf("accept %d tasks over HTTP, 64 clients, durable", b.enqueue), rate, "per second")
-	figure("  processor time of the server, per task", ms((cpu(srv.Pid())-used)/time.Duration(b.enqueue))*1000, "us")
-	spread("  answer time", took)
+	b.figure(fmt.Sprintf("accept %d tasks over HTTP, 64 clients, durable", b.enqueue), rate, "per second")
+	b.figure("  processor time of the server, per task", ms((cpu(srv.Pid())-used)/time.Duration(b.enqueue))*1000, "us")
+	b.spread("  answer time", took)
 	if b.queued > b.enqueue {
 		if _, _, err := load(ctx, 64, b.queued-b.enqueue, open); err != nil {
 			return err
@@ -42,21 +42,21 @@ func (b *bench) backlog(ctx context.Context) error {
 	if err := settled(ctx, srv); err != nil {
 		return err
 	}
-	figure("  until all of them can be listed", ms(time.Since(began)), "ms")
+	b.figure("  until all of them can be listed", ms(time.Since(began)), "ms")
 	after := rss(srv.Pid())
-	figure(fmt.Sprintf("memory of the process with %d queued tasks", b.queued), float64(after)/(1<<20), "MiB")
-	figure("  per task, over the idle process", float64(after-before)/float64(b.queued), "B")
+	b.figure(fmt.Sprintf("memory of the process with %d queued tasks", b.queued), float64(after)/(1<<20), "MiB")
+	b.figure("  per task, over the idle process", float64(after-before)/float64(b.queued), "B")
 	srv.Kill()
 	began = time.Now()
 	if err := srv.Restart(ctx); err != nil {
 		return err
 	}
-	figure("kill -9, restart to ready, same queue", ms(time.Since(began)), "ms")
+	b.figure("kill -9, restart to ready, same queue", ms(time.Since(began)), "ms")
 	if _, _, _, err := srv.Call(ctx, "POST", "/v1/functions/free/invoke", map[string]string{"Content-Type": "application/json"}, strings.NewReader(`{"sleep_ms":0}`)); err != nil {
 		return err
 	}
-	figure("  to the end of a new task, behind the new leader's fill", ms(time.Since(began)), "ms")
-	figure("  memory then", float64(rss(srv.Pid()))/(1<<20), "MiB")
+	b.figure("  to the end of a new task, behind the new leader's fill", ms(time.Since(began)), "ms")
+	b.figure("  memory then", float64(rss(srv.Pid()))/(1<<20), "MiB")
 	return nil
 }
 

@@ -17,13 +17,13 @@ func (b *bench) start(ctx context.Context) error {
 		return err
 	}
 	defer func() { srv.Kill() }()
-	figure("empty data folder to ready", ms(time.Since(began)), "ms")
+	b.figure("empty data folder to ready", ms(time.Since(began)), "ms")
 	srv.Kill()
 	began = time.Now()
 	if err := srv.Restart(ctx); err != nil {
 		return err
 	}
-	figure("kill -9, restart to ready", ms(time.Since(began)), "ms")
+	b.figure("kill -9, restart to ready", ms(time.Since(began)), "ms")
 	return nil
 }
 
@@ -59,10 +59,10 @@ func (b *bench) latency(ctx context.Context) error {
 			phases[phase] = append(phases[phase], took)
 		}
 	}
-	spread("sync call, request to result", whole)
-	spread("  durably accepted to assigned (queue)", phases["queue"])
+	b.spread("sync call, request to result", whole)
+	b.spread("  durably accepted to assigned (queue)", phases["queue"])
 	for _, p := range []string{"stage", "launch", "run", "collect"} {
-		spread("  "+p, phases[p])
+		b.spread("  "+p, phases[p])
 	}
 	return nil
 }
@@ -85,8 +85,8 @@ func (b *bench) throughput(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	figure("tasks, end to end, 64 clients, 64 places", rate, "per second")
-	figure("  processor time of the server, per task", ms((cpu(srv.Pid())-before)/calls), "ms")
-	spread("  answer time of a call that waits for its result", took)
+	b.figure("tasks, end to end, 64 clients, 64 places", rate, "per second")
+	b.figure("  processor time of the server, per task", ms((cpu(srv.Pid())-before)/calls), "ms")
+	b.spread("  answer time of a call that waits for its result", took)
 	return nil
 }

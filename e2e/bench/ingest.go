@@ -35,7 +35,7 @@ func (b *bench) ingestBy(ctx context.Context, name string, objects int) error {
 		return err
 	}
 	defer s.stop()
-	note(name + ": client, MinIO and server share the cores; the tasks stay in the queue; created_at is cut to whole milliseconds")
+	b.note(name + ": client, MinIO and server share the cores; the tasks stay in the queue; created_at is cut to whole milliseconds")
 	watch := fmt.Sprintf(never, "fn") + "triggers: [{bucket: inbox}]\n"
 	if _, _, _, err := s.srv.Call(ctx, "POST", "/v1/functions", map[string]string{"Content-Type": "application/yaml"}, strings.NewReader(watch)); err != nil {
 		return err
@@ -48,16 +48,16 @@ func (b *bench) ingestBy(ctx context.Context, name string, objects int) error {
 		return err
 	}
 	if b.rate > 0 {
-		most.print(fmt.Sprintf("%s, %.0f per second", name, b.rate))
+		most.print(b, fmt.Sprintf("%s, %.0f per second", name, b.rate))
 		return nil
 	}
-	most.print(name + ", as fast as 16 clients put")
+	most.print(b, name+", as fast as 16 clients put")
 	for _, share := range []float64{0.5, 0.75} {
 		u, err := s.burst(ctx, fmt.Sprint(share), min(objects, int(most.rate*share*15)), most.rate*share)
 		if err != nil {
 			return err
 		}
-		u.print(fmt.Sprintf("%s, at %.2f of that", name, share))
+		u.print(b, fmt.Sprintf("%s, at %.2f of that", name, share))
 	}
 	return nil
 }
@@ -72,11 +72,11 @@ type burst struct {
 	n             int
 }
 
-func (u *burst) print(what string) {
-	figure(fmt.Sprintf("%s: %d objects put", what, u.n), u.puts, "per second")
-	figure("  turned into tasks", u.rate, "per second")
-	spread("  acknowledged to its task", u.late)
-	figure("  found by listing", float64(u.listed), "objects")
+func (u *burst) print(b *bench, what string) {
+	b.figure(fmt.Sprintf("%s: %d objects put", what, u.n), u.puts, "per second")
+	b.figure("  turned into tasks", u.rate, "per second")
+	b.spread("  acknowledged to its task", u.late)
+	b.figure("  found by listing", float64(u.listed), "objects")
 	per := func(d time.Duration) float64 { return ms(d) / float64(u.n) }
 	fmt.Printf("  %-56s %10.2f ms client %10.2f MinIO %10.2f server\n", "  processor time of an object", per(u.client), per(u.minio), per(u.server))
 }

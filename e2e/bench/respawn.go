@@ -45,7 +45,7 @@ func (b *bench) respawn(ctx context.Context) error {
 			return err
 		}
 	}
-	spread("Docker's own refusal of the GPU launch", refusal)
-	spread("refusal in the log to CPU attempt assigned", gap)
+	b.spread("Docker's own refusal of the GPU launch", refusal)
+	b.spread("refusal in the log to CPU attempt assigned", gap)
 	return nil
 }

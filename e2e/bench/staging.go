@@ -15,7 +15,7 @@ import (
 // staging has two functions that watch one bucket run on each object, one after
 // the other: the second finds what the node fetched for the first.
 func (b *bench) staging(ctx context.Context) error {
-	note("the node shares the cores with the store; the second function waits until the first has run")
+	b.note("the node shares the cores with the store; the second function waits until the first has run")
 	embedded, err := b.serve(ctx, "staging", "--runtime", "simulated")
 	if err != nil {
 		return err
@@ -86,7 +86,7 @@ func (b *bench) stageTwice(ctx context.Context, store string, srv *harness.Serve
 			took[name] = append(took[name], t.Timings["stage"])
 		}
 	}
-	spread("256 MiB from the "+store+", first use on the node", took["first"])
-	spread("  second use", took["second"])
+	b.spread("256 MiB from the "+store+", first use on the node", took["first"])
+	b.spread("  second use", took["second"])
 	return nil
 }

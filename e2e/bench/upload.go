@@ -54,7 +54,7 @@ func (b *bench) upload(ctx context.Context) error {
 		return err
 	}
 	defer stop()
-	note("client, MinIO and server share the cores; each round sends the file by every way in turn")
+	b.note("client, MinIO and server share the cores; each round sends the file by every way in turn")
 
 	large := []*way{
 		{name: "MinIO, one PUT", send: plainPut(true, false)},
@@ -73,7 +73,7 @@ func (b *bench) upload(ctx context.Context) error {
 		return err
 	}
 	for _, w := range large {
-		spread("256 MiB: "+w.name, w.took)
+		b.spread("256 MiB: "+w.name, w.took)
 	}
 	for _, w := range large {
 		w.costs(1)
@@ -84,9 +84,9 @@ func (b *bench) upload(ctx context.Context) error {
 			floor = w
 		}
 	}
-	figure("the fastest PUT to MinIO is: "+floor.name, 256/median(floor.took)*1000, "MiB/s")
+	b.figure("the fastest PUT to MinIO is: "+floor.name, 256/median(floor.took)*1000, "MiB/s")
 	for _, w := range large[4:] {
-		figure("  throughput over that: "+w.name, median(floor.took)/median(w.took), "x")
+		b.figure("  throughput over that: "+w.name, median(floor.took)/median(w.took), "x")
 	}
 
 	const files, size, clients = 1000, 64 << 10, 16
@@ -104,13 +104,13 @@ func (b *bench) upload(ctx context.Context) error {
 		return err
 	}
 	for _, w := range small {
-		figure(fmt.Sprintf("%d x 64 KiB, %d clients: %s", files, clients, w.name), files/median(w.took)*1000, "per second")
+		b.figure(fmt.Sprintf("%d x 64 KiB, %d clients: %s", files, clients, w.name), files/median(w.took)*1000, "per second")
 	}
 	for _, w := range small {
 		w.costs(files)
 	}
 	for _, w := range small[1:] {
-		figure("  rate over plain PUTs: "+w.name, median(small[0].took)/median(w.took), "x")
+		b.figure("  rate over plain PUTs: "+w.name, median(small[0].took)/median(w.took), "x")
 	}
 	return nil
 }
