@@ -2,10 +2,10 @@ package main
 
 import (
 	"context"
-	"io"
 	"log/slog"
 	"path/filepath"
 
+	"github.com/spillway/spillway/cmd/spillway/localimages"
 	"github.com/spillway/spillway/images/store"
 	"github.com/spillway/spillway/runtime"
 )
@@ -20,86 +20,11 @@ func openImages(cfg Config, log *slog.Logger) (*store.Store, error) {
 	return store.Open(store.Config{Dir: filepath.Join(cfg.Data, "node", "images"), Auth: keys, Log: log})
 }
 
-// saver is an engine on this machine that may have images already.
-type saver interface {
-	// Save is ErrNotFound for an image that is not there, ErrUnavailable without an engine.
-	Save(ctx context.Context, image string) (io.ReadCloser, error)
-}
-
-// unpacked is the store as a driver without an engine uses it. What an engine
-// beside it has is taken from there and not from a registry.
-type unpacked struct {
-	*store.Store
-	beside saver // nil = nobody is asked
-}
+// kept is the store beside the runtimes: what keeps images where no engine does.
+type kept struct{ localimages.Unpacked }
 
 // Name is that of the driver.
-func (unpacked) Name() string { return runtimeOCI }
-
-// Pull implements oci.Images.
-func (u unpacked) Pull(ctx context.Context, image string, progress func(runtime.PullProgress)) error {
-	if _, err := u.Store.Image(ctx, image); err == nil || u.beside == nil {
-		return u.Store.Pull(ctx, image, reported(progress))
-	}
-	archive, err := u.beside.Save(ctx, image)
-	if err != nil {
-		return u.Store.Pull(ctx, image, reported(progress))
-	}
-	defer archive.Close()
-	return u.Load(ctx, archive)
-}
-
-// Image implements oci.Images.
-func (u unpacked) Image(ctx context.Context, image string) (runtime.Image, error) {
-	img, err := u.Store.Image(ctx, image)
-	return described(img), err
-}
-
-// Images implements oci.Images.
-func (u unpacked) Images(ctx context.Context) ([]runtime.Image, error) {
-	found, err := u.Store.Images(ctx)
-	all := make([]runtime.Image, len(found))
-	for i, img := range found {
-		all[i] = described(img)
-	}
-	return all, err
-}
-
-// Load makes the images of an archive present, as docker save writes it.
-func (u unpacked) Load(ctx context.Context, archive io.Reader) error {
-	_, err := u.Store.Load(ctx, archive)
-	return err
-}
-
-func described(img store.Image) runtime.Image {
-	return runtime.Image{
-		Names: img.Names, ID: img.ID, Size: img.Size, Entrypoint: img.Entrypoint, Command: img.Command,
-		Env: img.Env, WorkDir: img.WorkDir, Labels: img.Labels,
-	}
-}
-
-// archives is the store as an engine with images of its own uses it: what
-// registries have passes through and is not kept, and what another engine on this
-// machine has is taken from there.
-type archives struct {
-	*store.Store
-	beside saver
-}
-
-// Archive implements containerd.Source.
-func (a archives) Archive(ctx context.Context, image string, progress func(runtime.PullProgress)) (io.ReadCloser, error) {
-	if archive, err := a.beside.Save(ctx, image); err == nil {
-		return archive, nil
-	}
-	return a.Store.Archive(ctx, image, reported(progress))
-}
-
-func reported(progress func(runtime.PullProgress)) func(store.Progress) {
-	if progress == nil {
-		return nil
-	}
-	return func(p store.Progress) { progress(runtime.PullProgress(p)) }
-}
+func (kept) Name() string { return runtimeOCI }
 
 // keeper keeps the images of this machine's containers.
 type keeper interface {
@@ -126,5 +51,5 @@ func openKeeper(ctx context.Context, cfg Config, log *slog.Logger) (keeper, func
 		}
 	}
 	images, err := openImages(cfg, log)
-	return unpacked{Store: images}, func() {}, err
+	return kept{localimages.Unpacked{Store: images}}, func() {}, err
 }

@@ -71,15 +71,16 @@ var allowed = map[string][]string{
 	"images/credentials":  {"functions", "github.com/google/go-containerregistry/..."},
 	"images/registrytest": {"github.com/google/go-containerregistry/..."},
 
-	"cmd/spillway":     {"..."},
-	"cmd/spillway/cli": {"functions", "github.com/spf13/cobra", "charm.land/lipgloss/...", "github.com/vbauerster/mpb/...", "go.yaml.in/yaml/v3"},
+	"cmd/spillway":             {"..."},
+	"cmd/spillway/localimages": {"images/store", "runtime"},
+	"cmd/spillway/cli":         {"functions", "github.com/spf13/cobra", "charm.land/lipgloss/...", "github.com/vbauerster/mpb/...", "go.yaml.in/yaml/v3"},
 
 	// What runs the built program from outside may use any client library.
 	"e2e/...": {"e2e/harness", "functions", "functions/objects/miniotest", "runtime/docker/dockertest", "outside"},
 
 	// The benchmarks measure drivers by themselves too.
 	"e2e/bench":         {"e2e/harness", "e2e/bench/launch", "e2e/bench/measure", "e2e/bench/queue", "e2e/bench/results", "e2e/bench/trace", "functions", "images", "runtime", "outside"},
-	"e2e/bench/launch":  {"e2e/harness", "e2e/bench/measure", "functions", "images", "runtime", "runtime/docker", "outside"},
+	"e2e/bench/launch":  {"e2e/harness", "e2e/bench/measure", "functions", "images", "images/store", "cmd/spillway/localimages", "runtime", "runtime/docker", "runtime/containerd", "runtime/oci", "runtime/entry", "outside"},
 	"e2e/bench/measure": {},
 	"e2e/bench/chart":   {},
 	"e2e/bench/trace":   {},

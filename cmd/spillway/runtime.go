@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/spillway/spillway/cmd/spillway/cli"
+	"github.com/spillway/spillway/cmd/spillway/localimages"
 	"github.com/spillway/spillway/functions"
 	"github.com/spillway/spillway/images/store"
 	"github.com/spillway/spillway/runtime"
@@ -87,7 +88,7 @@ func openContainerd(cfg Config, log *slog.Logger) (runtime.Driver, func(), error
 	}
 	d, err := containerd.New(containerd.Config{
 		Address: cfg.Node.Containerd, Namespace: cfg.Node.Namespace, StateDir: filepath.Join(cfg.Data, "node", "containerd"),
-		Program: program, Source: archives{images, beside}, HostNetwork: cfg.Node.HostNetwork, Log: log,
+		Program: program, Source: localimages.Archives{Store: images, Beside: beside}, HostNetwork: cfg.Node.HostNetwork, Log: log,
 	})
 	if err != nil {
 		beside.Close()
@@ -106,7 +107,7 @@ func openOCI(ctx context.Context, cfg Config, log *slog.Logger) (runtime.Driver,
 		return nil, nil, err
 	}
 	d, err := oci.Open(ctx, oci.Config{
-		Dir: filepath.Join(cfg.Data, "node", "oci"), Program: program, Images: unpacked{images, beside},
+		Dir: filepath.Join(cfg.Data, "node", "oci"), Program: program, Images: localimages.Unpacked{Store: images, Beside: beside},
 		Runtime: cfg.Node.OCIRuntime, CDIDirs: cdi.DefaultDirs(), HostNetwork: cfg.Node.HostNetwork, Log: log,
 	})
 	if err != nil {

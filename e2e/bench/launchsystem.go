@@ -28,7 +28,21 @@ type system struct {
 
 var systems = []system{
 	{"docker", presentInDocker, absentFromDocker},
+	{"oci", presentInStore, absentFromStore},
 }
+
+// presentInStore puts the image into the server's own store of images, which
+// several processes may have open.
+func presentInStore(ctx context.Context, srv *harness.Server, img *launch.Image) error {
+	if _, err := srv.CLI(ctx, "images", "load", "--runtime", "oci", "--data", srv.Data(), img.Archive); err != nil {
+		return fmt.Errorf("%w (%v)", measure.ErrSkip, err)
+	}
+	return nil
+}
+
+// absentFromStore has nothing to do: the store is below the server's folder, and
+// its containers end with its monitors.
+func absentFromStore(context.Context, string, *launch.Image) error { return nil }
 
 func presentInDocker(ctx context.Context, _ *harness.Server, img *launch.Image) error {
 	if out, err := exec.CommandContext(ctx, "docker", "load", "-q", "-i", img.Archive).CombinedOutput(); err != nil {

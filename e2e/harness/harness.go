@@ -119,6 +119,9 @@ func (s *Server) launch(ctx context.Context) error {
 	}
 }
 
+// Data is the process's folder.
+func (s *Server) Data() string { return s.cfg.Data }
+
 // Pid is the process's id.
 func (s *Server) Pid() int { return s.cmd.Process.Pid }
 

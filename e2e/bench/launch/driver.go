@@ -23,6 +23,9 @@ type driver struct {
 
 var drivers = []driver{
 	{"docker", openDocker},
+	{"containerd", openContainerd},
+	{"oci (crun)", openOCI("crun")},
+	{"oci (runc)", openOCI("runc")},
 }
 
 func openDocker(ctx context.Context, _ string, img *Image) (runtime.Driver, func() error, error) {

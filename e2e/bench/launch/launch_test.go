@@ -31,7 +31,7 @@ func TestWaysLaunch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, way := range []string{"docker run (CLI)", "Docker API", "driver docker", "runc run", "crun run", "ctr run", "podman run"} {
+	for _, way := range []string{"docker run (CLI)", "Docker API", "driver docker", "driver containerd", "driver oci (crun)", "driver oci (runc)", "runc run", "crun run", "ctr run", "podman run"} {
 		t.Run(way, func(t *testing.T) {
 			all := Openers()
 			i := slices.IndexFunc(all, func(o Opener) bool { return o.Name == way })
