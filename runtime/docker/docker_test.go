@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"testing"
@@ -109,6 +110,37 @@ func TestNobodyListens(t *testing.T) {
 	defer cancel()
 	if _, err := d.Wait(short, "a"); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Wait: %v, want it to wait until its context ends", err)
+	}
+}
+
+// What Save gives, Load takes: the image is the same one again.
+func TestSave(t *testing.T) {
+	d, image := engine(t, Config{})
+	ctx := t.Context()
+	before, err := d.Image(ctx, image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	archive, err := d.Save(ctx, image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer archive.Close()
+	saved, err := io.ReadAll(archive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.RemoveImage(ctx, image); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Save(ctx, image); !errors.Is(err, functions.ErrNotFound) {
+		t.Errorf("Save of what is gone: %v, want not found", err)
+	}
+	if err := d.Load(ctx, bytes.NewReader(saved)); err != nil {
+		t.Fatal(err)
+	}
+	if after, err := d.Image(ctx, image); err != nil || after.ID != before.ID {
+		t.Errorf("after the way there and back: %+v, %v, want %+v", after, err, before)
 	}
 }
 
