@@ -24,6 +24,9 @@ transcribe: build setup ## build the transcribe image, where its CUDA base and p
 minio: ## build the MinIO server, once, into .cache (for STORE=minio and tests)
 	./deploy/minio/build.sh
 
+containerd: ## build containerd 2, once, into .cache, for its tests
+	./deploy/containerd/build.sh
+
 setup: ## install and start what is missing (says what)
 	@./deploy/setup.sh
 
@@ -43,12 +46,12 @@ check: entry ## format, vet, import policy
 race: entry ## unit tests under the race detector
 	CGO_ENABLED=1 go test -race -short -timeout 15m $(RACE_PACKAGES)
 
-RACE_PACKAGES = ./functions ./functions/taskdb ./functions/tasklog ./functions/shares ./functions/webfetch ./gateway/... ./scheduler ./runtime ./runtime/gpu ./runtime/pool ./runtime/node ./runtime/serve ./runtime/entry/wire ./runtime/entry/framelog ./images ./cmd/...
+RACE_PACKAGES = ./functions ./functions/taskdb ./functions/tasklog ./functions/shares ./functions/webfetch ./gateway/... ./scheduler ./runtime ./runtime/ocispec ./runtime/gpu ./runtime/pool ./runtime/node ./runtime/serve ./runtime/entry/wire ./runtime/entry/framelog ./images ./cmd/...
 
 test: ## everything CI runs
 	@./deploy/setup.sh test
 	$(MAKE) check images minio race
-	SPILLWAY_REQUIRE_DOCKER=1 SPILLWAY_REQUIRE_NETNS=1 REQUIRE_MINIO=1 REQUIRE_AWSCLI=1 REQUIRE_CHROMIUM=1 go test -timeout 30m -p 2 ./...
+	SPILLWAY_REQUIRE_DOCKER=1 SPILLWAY_REQUIRE_OCI=1 SPILLWAY_REQUIRE_CONTAINERD=1 SPILLWAY_REQUIRE_NETNS=1 REQUIRE_MINIO=1 REQUIRE_AWSCLI=1 REQUIRE_CHROMIUM=1 go test -timeout 30m -p 2 ./...
 
 bench: images minio ## benchmarks; figures, not gates
 	@./deploy/setup.sh bench
@@ -62,4 +65,4 @@ chaos: images minio ## long runs of kill -9, cut networks and lost events; SEED=
 clean: ## remove what was built
 	rm -rf bin build runtime/entry/bin/entry
 
-.PHONY: help entry build images transcribe minio setup demo up check race test bench chaos clean
+.PHONY: help entry build images transcribe minio containerd setup demo up check race test bench chaos clean

@@ -56,6 +56,9 @@ if [ "${1:-}" = test ]; then
 	[ -e /usr/include/stdio.h ] || install libc6-dev
 	need mkfs.ext4 e2fsprogs
 	need busybox busybox-static
+	need crun crun # the runtimes that do without Docker; the next two come with Docker on Debian
+	need runc runc
+	need containerd containerd
 	need ip iproute2 # network namespaces with cables that tests cut
 	[ -x /usr/bin/aws ] || install awscli # another aws may be on PATH; tests want Debian's
 	need chromium chromium # for the tests of the web page

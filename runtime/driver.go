@@ -89,14 +89,14 @@ type Image struct {
 	Labels     map[string]string
 }
 
-// Argv is what a container of the image runs, put together as Docker does it: an
-// entrypoint of the caller's takes away the image's command too.
+// Argv is what a container of the image runs, put together as Docker does it: the
+// image's command is for its own entrypoint, which an empty one takes away.
 func (i Image) Argv(entrypoint, command []string) []string {
-	if len(entrypoint) == 0 {
+	if len(entrypoint) == 0 && len(command) == 0 {
+		command = i.Command
+	}
+	if entrypoint == nil {
 		entrypoint = i.Entrypoint
-		if len(command) == 0 {
-			command = i.Command
-		}
 	}
 	return slices.Concat(entrypoint, command)
 }
@@ -158,17 +158,6 @@ type Usage struct {
 	Memory     functions.Bytes
 	PeakMemory functions.Bytes // 0 = the engine does not say
 }
-
-// LaunchError is a Create or Start that the engine refused.
-type LaunchError struct {
-	Stage   string // create, start
-	Message string // the engine's own words; Classify reads them
-	Hung    bool   // no answer before the deadline; the engine may still start it
-	Err     error
-}
-
-func (e *LaunchError) Error() string { return e.Stage + " container: " + e.Message }
-func (e *LaunchError) Unwrap() error { return e.Err }
 
 // Labels that every container of ours carries.
 const (

@@ -10,11 +10,17 @@ import (
 	"github.com/spillway/spillway/functions/spec"
 )
 
-// TestReadmeIsTrue holds the README to the tree: every file that it names is
-// there, every make target, and every flag of spillway.
+// TestReadmeIsTrue holds the README, and the guide that it leads to, to the tree:
+// every file that they name is there, every make target, and every flag of spillway.
 func TestReadmeIsTrue(t *testing.T) {
+	for _, page := range []string{"README.md", "deploy/runtimes.md"} {
+		t.Run(page, func(t *testing.T) { holdTrue(t, page) })
+	}
+}
+
+func holdTrue(t *testing.T, page string) {
 	root := filepath.Join("..", "..")
-	readme, err := os.ReadFile(filepath.Join(root, "README.md"))
+	readme, err := os.ReadFile(filepath.Join(root, page))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -25,25 +31,25 @@ func TestReadmeIsTrue(t *testing.T) {
 	flags := upCommand(os.Getenv).Flags()
 	for _, quoted := range regexp.MustCompile("`([a-z]+/[a-zA-Z0-9_./-]*)`").FindAllStringSubmatch(string(readme), -1) {
 		if _, err := os.Stat(filepath.Join(root, quoted[1])); err != nil {
-			t.Errorf("the README names %s: %v", quoted[1], err)
+			t.Errorf("it names %s: %v", quoted[1], err)
 		}
 	}
 	for _, m := range regexp.MustCompile(`make ([a-z]+)`).FindAllStringSubmatch(string(readme), -1) {
 		if !strings.Contains(string(makefile), "\n"+m[1]+":") {
-			t.Errorf("the README names the target %s, which the Makefile has not", m[1])
+			t.Errorf("it names the target %s, which the Makefile has not", m[1])
 		}
 	}
 	for _, m := range regexp.MustCompile(`spillway (?:up|server|node) [^\n|]*--([a-z-]+)`).FindAllStringSubmatch(string(readme), -1) {
 		if flags.Lookup(m[1]) == nil {
-			t.Errorf("the README names --%s, which spillway up has not", m[1])
+			t.Errorf("it names --%s, which spillway up has not", m[1])
 		}
 	}
 	for _, m := range regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(string(readme), -1) {
 		if _, err := spec.Parse([]byte(m[1])); err != nil {
-			t.Errorf("a function in the README: %v", err)
+			t.Errorf("a function in it: %v", err)
 		}
 	}
 	if strings.Contains(string(readme), "_OUTPUT") {
-		t.Error("the README lacks the real output of a command")
+		t.Error("it lacks the real output of a command")
 	}
 }

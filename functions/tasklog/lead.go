@@ -45,7 +45,7 @@ func (l *Log) Lead(ctx context.Context, id string, p Projection, term func(ctx c
 			l.log.Info("leader steps down", "id", id, "err", err)
 		}
 		stop()
-		pause(ctx, l.timing.renew) // lets another have it
+		functions.Sleep(ctx, l.timing.renew) // lets another have it
 	}
 	return nil
 }

@@ -9,6 +9,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/spillway/spillway/functions"
 )
 
 // lease is the right to campaign for leadership: one key in memory that ends by
@@ -124,7 +126,7 @@ func (s *lease) remove(ctx context.Context, rev uint64) error {
 // taken away.
 func (s *lease) campaign(ctx context.Context) bool {
 	var dead uint64 // revision of the lease whose holder did not answer
-	for ; ctx.Err() == nil; pause(ctx, s.log.timing.poll) {
+	for ; ctx.Err() == nil; functions.Sleep(ctx, s.log.timing.poll) {
 		var err error
 		if dead, err = s.attempt(ctx, dead); err == nil {
 			return true

@@ -191,15 +191,3 @@ func (l *Log) reconnect() <-chan struct{} {
 	defer l.mu.Unlock()
 	return l.reconnected
 }
-
-// pause waits for d; false when ctx ended first.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}

@@ -10,6 +10,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/spillway/spillway/functions"
 )
 
 // reader reads a stream in order, for ever. It pulls by hand: the client
@@ -65,7 +67,7 @@ func (r *reader) run(ctx context.Context, handle func(context.Context, []message
 		if r.next != before {
 			wait = firstWait
 		}
-		if !pause(ctx, wait) {
+		if !functions.Sleep(ctx, wait) {
 			return nil
 		}
 		wait = min(2*wait, longestWait)

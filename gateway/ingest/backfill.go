@@ -150,7 +150,7 @@ func (b *backfill) offer(ctx context.Context, o functions.Listed) error {
 		if err := b.report(err.Error()); err != nil {
 			return err
 		}
-		if !pause(ctx, wait) {
+		if !functions.Sleep(ctx, wait) {
 			return context.Cause(ctx)
 		}
 	}

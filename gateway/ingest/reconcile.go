@@ -45,21 +45,9 @@ func (in *Ingest) Run(ctx context.Context) error {
 		case err == nil: // how long an outage lasted is no reason to wait
 			rest = max(rest, idleShare*listing)
 		}
-		if !pause(ctx, rest) {
+		if !functions.Sleep(ctx, rest) {
 			return nil
 		}
-	}
-}
-
-// pause waits for d; false when ctx ended first.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }
 

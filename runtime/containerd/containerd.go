@@ -3,13 +3,14 @@
 // can be called off. Everything lives in a namespace of its own.
 //
 // A container comes to life in launch.go and to its end in wait.go; what it may
-// do is in spec.go, where images come from in pull.go. Process 1 of each is the
+// do is in package ocispec, where images come from in pull.go. Process 1 of each is the
 // entry program, which feeds it standard input from a file; another copy of it,
 // started by containerd, keeps its output. So a container needs neither the
 // agent nor containerd to run on.
 package containerd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,11 +26,14 @@ import (
 
 	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 
 	"github.com/spillway/spillway/functions"
 	"github.com/spillway/spillway/runtime"
+	"github.com/spillway/spillway/runtime/cgroups"
+	"github.com/spillway/spillway/runtime/ocispec"
 )
 
 var _ runtime.Driver = (*Driver)(nil)
@@ -67,7 +71,8 @@ type Source interface {
 type Driver struct {
 	cfg     Config
 	engine  *client.Client
-	cgroups cgroups
+	cgroups cgroups.Groups
+	seccomp *specs.LinuxSeccomp // of every container
 	log     *slog.Logger
 
 	alive context.Context // ends with Close; what it does in the background lives in it
@@ -97,12 +102,20 @@ var reconnect = grpc.ConnectParams{
 
 // New returns a driver. It does not talk to containerd yet: see Probe.
 func New(c Config) (*Driver, error) {
-	c.Address = strings.TrimPrefix(or(c.Address, defaultAddress), "unix://")
-	c.Namespace = or(c.Namespace, defaultNamespace)
+	c.Address = strings.TrimPrefix(cmp.Or(c.Address, defaultAddress), "unix://")
+	c.Namespace = cmp.Or(c.Namespace, defaultNamespace)
 	for name, path := range map[string]string{"its socket": c.Address, "the state folder": c.StateDir, "the entry program": c.Program} {
 		if !filepath.IsAbs(path) {
 			return nil, functions.Invalid("bad_containerd_path", "containerd: the path of %s is %q, not absolute", name, path)
 		}
+	}
+	groups, err := cgroups.Find()
+	if err != nil {
+		return nil, err
+	}
+	filter, err := ocispec.Seccomp()
+	if err != nil {
+		return nil, fmt.Errorf("make the filter of system calls: %w", err)
 	}
 	if err := os.MkdirAll(c.StateDir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the state folder of containers: %w", err)
@@ -125,7 +138,7 @@ func New(c Config) (*Driver, error) {
 	alive, stop := context.WithCancel(context.Background())
 	return &Driver{
 		alive: alive, stop: stop,
-		cfg: c, engine: engine, cgroups: findCgroups(), log: c.Log.With("component", "containerd"), snapshotter: c.Snapshotter,
+		cfg: c, engine: engine, cgroups: groups, seccomp: filter, log: c.Log.With("component", "containerd"), snapshotter: c.Snapshotter,
 		creating: map[runtime.ID]bool{}, outputs: map[runtime.ID][]*output{}, reaping: map[runtime.ID]chan struct{}{}, pulls: map[string]*pull{},
 	}, nil
 }
@@ -161,8 +174,8 @@ func (d *Driver) Probe(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("containerd %s, %s, namespace %s, %s, cgroup v%d", version.Version, d.cfg.Address, d.cfg.Namespace,
-		snapshotter, d.cgroups.version), nil
+	return fmt.Sprintf("containerd %s, %s, namespace %s, %s, cgroup %s", version.Version, d.cfg.Address, d.cfg.Namespace,
+		snapshotter, d.cgroups), nil
 }
 
 // checkProgram says what is wrong with the entry program.
@@ -218,13 +231,4 @@ func tooOld(version string) bool {
 // in puts the driver's namespace on a request.
 func (d *Driver) in(ctx context.Context) context.Context {
 	return namespaces.WithNamespace(ctx, d.cfg.Namespace)
-}
-
-// or returns v, or def when v is zero.
-func or[T comparable](v, def T) T {
-	var zero T
-	if v == zero {
-		return def
-	}
-	return v
 }

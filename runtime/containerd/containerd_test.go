@@ -35,7 +35,7 @@ type archives map[string][]byte
 func (a archives) Archive(_ context.Context, image string, _ func(runtime.PullProgress)) (io.ReadCloser, error) {
 	archive, ok := a[image]
 	if !ok {
-		return nil, imageMissing(image, nil)
+		return nil, runtime.ImageMissing(image)
 	}
 	return io.NopCloser(bytes.NewReader(archive)), nil
 }
@@ -271,7 +271,7 @@ func TestRefusals(t *testing.T) {
 	} {
 		_, err := d.Create(t.Context(), spec)
 		var refused *runtime.LaunchError
-		if !errors.As(err, &refused) || !errors.Is(err, functions.ErrInvalid) || refused.Stage != stageCreate {
+		if !errors.As(err, &refused) || !errors.Is(err, functions.ErrInvalid) || refused.Stage != runtime.StageCreate {
 			t.Errorf("%s: %v, want a LaunchError that is invalid", name, err)
 		}
 	}

@@ -52,12 +52,6 @@ func unreachable(err error) *functions.Error {
 		WithHint("check that containerd runs on the node: ctr version").WithCause(err)
 }
 
-// The stages of a launch.
-const (
-	stageCreate = "create"
-	stageStart  = "start"
-)
-
 // launchError is the error of a Create or Start. The message is the engine's
 // own words, because only they tell a GPU's fault from the user's. devices says
 // that the step was one in which they are looked at.
@@ -73,15 +67,4 @@ func launchError(ctx context.Context, stage string, err error, devices bool) err
 		class = fmt.Errorf("%s container: %w", stage, context.Cause(ctx))
 	}
 	return &runtime.LaunchError{Stage: stage, Message: message, Hung: devices && hung, Err: class}
-}
-
-// imageMissing says which image is not there.
-func imageMissing(image string, err error) error {
-	return functions.NotFound("image_missing", "image %s is not on the node", image).
-		WithHint("check the image's name, and that the node can pull it or has it loaded").WithCause(err)
-}
-
-// containerMissing says which container is not there.
-func containerMissing(id runtime.ID) error {
-	return functions.NotFound("container_missing", "there is no container %s", id)
 }

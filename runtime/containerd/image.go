@@ -40,7 +40,7 @@ func (d *Driver) find(ctx context.Context, name string) (client.Image, error) {
 	img, err := d.engine.GetImage(ctx, full)
 	switch {
 	case errdefs.IsNotFound(err):
-		return nil, imageMissing(name, nil)
+		return nil, runtime.ImageMissing(name)
 	case err != nil:
 		return nil, translateError("look for image "+name, err)
 	}

@@ -1,6 +1,7 @@
 package containerd
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -29,7 +30,7 @@ const cleanLimit = 30 * time.Second
 // ends meanwhile, nothing remains.
 func (d *Driver) Create(ctx context.Context, spec runtime.Spec) (runtime.ID, error) {
 	ctx = d.in(ctx)
-	id := runtime.ID(or(spec.Name, "spillway-"+strings.ToLower(rand.Text())))
+	id := runtime.ID(cmp.Or(spec.Name, "spillway-"+strings.ToLower(rand.Text())))
 	devices := false
 	err := d.reserve(id, func() (err error) {
 		if err := d.absent(ctx, id); err != nil {
@@ -45,23 +46,21 @@ func (d *Driver) Create(ctx context.Context, spec runtime.Spec) (runtime.ID, err
 			return err
 		}
 		devices = len(spec.GPUs) > 0
-		size := max(or(spec.LogSize, defaultLogSize), smallestLogSize)
-		_, err = c.NewTask(ctx, cio.LogURI(entry.LogURI(d.cfg.Program, d.folder(id).log(), size)))
+		_, err = c.NewTask(ctx, cio.LogURI(entry.LogURI(d.cfg.Program, d.folder(id).log(), spec.WithDefaults().LogSize)))
 		return err
 	})
 	if err != nil {
-		return "", launchError(ctx, stageCreate, err, devices)
+		return "", launchError(ctx, runtime.StageCreate, err, devices)
 	}
 	return id, nil
 }
 
 // reserve runs make while no other Create of the same name does.
 func (d *Driver) reserve(id runtime.ID, make func() error) error {
-	taken := functions.Conflict("name_in_use", "the container name %q is already in use", id)
 	d.mu.Lock()
 	if d.creating[id] {
 		d.mu.Unlock()
-		return taken
+		return runtime.NameInUse(string(id))
 	}
 	d.creating[id] = true
 	d.mu.Unlock()
@@ -86,7 +85,7 @@ func (d *Driver) absent(ctx context.Context, id runtime.ID) error {
 	case err != nil:
 		return err
 	}
-	return functions.Conflict("name_in_use", "the container name %q is already in use", id)
+	return runtime.NameInUse(string(id))
 }
 
 // prepare makes all of a container but its processes.
@@ -100,10 +99,7 @@ func (d *Driver) prepare(ctx context.Context, id runtime.ID, spec runtime.Spec) 
 		return nil, err
 	}
 	c := says.Config
-	oci, err := translate(plan{
-		spec: spec, id: id, group: d.group(id), folder: d.folder(id), program: d.cfg.Program, swap: d.cgroups.swap, hostNetwork: d.cfg.HostNetwork,
-		image: runtime.Image{Entrypoint: c.Entrypoint, Command: c.Cmd, Env: c.Env, WorkDir: c.WorkingDir},
-	})
+	oci, err := d.translate(id, spec, runtime.Image{Entrypoint: c.Entrypoint, Command: c.Cmd, Env: c.Env, WorkDir: c.WorkingDir})
 	if err != nil {
 		return nil, err
 	}
@@ -170,7 +166,7 @@ func (d *Driver) Start(ctx context.Context, id runtime.ID, io runtime.Streams) e
 				return err
 			}
 			_, gone := d.look(ctx, id)
-			return or(gone, err)
+			return cmp.Or(gone, err)
 		}
 		began = true
 		_, err := d.engine.TaskService().Start(ctx, &tasks.StartRequest{ContainerID: string(id)})
@@ -180,7 +176,7 @@ func (d *Driver) Start(ctx context.Context, id runtime.ID, io runtime.Streams) e
 		return err
 	}()
 	if err != nil {
-		return launchError(ctx, stageStart, err, began)
+		return launchError(ctx, runtime.StageStart, err, began)
 	}
 	d.follow(id, io)
 	return nil
@@ -193,7 +189,7 @@ func (d *Driver) Attach(ctx context.Context, id runtime.ID, io runtime.Streams) 
 	_, err := d.engine.ContainerService().Get(ctx, string(id))
 	switch {
 	case errdefs.IsNotFound(err):
-		return containerMissing(id)
+		return runtime.ContainerMissing(id)
 	case err != nil:
 		return translateError(fmt.Sprintf("attach to container %s", id), err)
 	}

@@ -84,13 +84,13 @@ func filter(labels map[string]string) []string {
 
 // Usage implements runtime.Driver.
 func (d *Driver) Usage(ctx context.Context, id runtime.ID) (runtime.Usage, error) {
-	usage, err := d.cgroups.usage(d.group(id))
+	usage, err := d.cgroups.Usage(d.group(id))
 	if !errors.Is(err, fs.ErrNotExist) {
 		return usage, err
 	}
 	ctx = d.in(ctx)
 	if _, err := d.engine.ContainerService().Get(ctx, string(id)); errdefs.IsNotFound(err) {
-		return runtime.Usage{}, containerMissing(id)
+		return runtime.Usage{}, runtime.ContainerMissing(id)
 	} else if err != nil {
 		return runtime.Usage{}, translateError("read what container uses", err)
 	}

@@ -34,7 +34,7 @@ func (d *Driver) follow(id runtime.ID, streams runtime.Streams) {
 		defer close(ended)
 		for pause := firstPause; ; pause = min(2*pause, longestPause) {
 			// Without a conflict it has exited or is gone: no more comes.
-			if _, err := d.exited(d.in(ctx), id); !errors.Is(err, functions.ErrConflict) || !sleep(ctx, pause) {
+			if _, err := d.exited(d.in(ctx), id); !errors.Is(err, functions.ErrConflict) || !functions.Sleep(ctx, pause) {
 				return
 			}
 		}

@@ -148,7 +148,7 @@ func (d *Driver) fetch(ctx context.Context, name, full string, progress func(run
 
 func (d *Driver) bring(ctx context.Context, name, full string, progress func(runtime.PullProgress)) error {
 	if d.cfg.Source == nil {
-		return imageMissing(name, nil)
+		return runtime.ImageMissing(name)
 	}
 	archive, err := d.cfg.Source.Archive(ctx, name, progress)
 	if err != nil {

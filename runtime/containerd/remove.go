@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"syscall"
+	"time"
 
 	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/pkg/identifiers"
@@ -14,6 +15,9 @@ import (
 	"github.com/spillway/spillway/functions"
 	"github.com/spillway/spillway/runtime"
 )
+
+// groupLimit bounds how long what runs in a container's cgroup may take to be killed.
+const groupLimit = 10 * time.Second
 
 // Remove implements runtime.Driver.
 func (d *Driver) Remove(ctx context.Context, id runtime.ID) error {
@@ -37,7 +41,9 @@ func (d *Driver) erase(ctx context.Context, id runtime.ID) error {
 	if err != nil {
 		return translateError(fmt.Sprintf("remove container %s", id), err)
 	}
-	if err := d.cgroups.remove(ctx, d.group(id)); err != nil {
+	busy, cancel := context.WithTimeout(ctx, groupLimit)
+	defer cancel()
+	if err := d.cgroups.Erase(busy, d.group(id)); err != nil { // a launch that was called off leaves one
 		return fmt.Errorf("remove the container's cgroup: %w", err)
 	}
 	if err := os.RemoveAll(string(d.folder(id))); err != nil {

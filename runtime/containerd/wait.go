@@ -68,7 +68,7 @@ func (d *Driver) exited(ctx context.Context, id runtime.ID) (runtime.Exit, error
 			return runtime.Exit{}, err
 		}
 		d.log.Warn("containerd went away while a container ran", "container", id, "err", err)
-		if !sleep(ctx, pause) {
+		if !functions.Sleep(ctx, pause) {
 			return runtime.Exit{}, fmt.Errorf("wait for container: %w", context.Cause(ctx))
 		}
 	}
@@ -89,7 +89,7 @@ func (d *Driver) exit(ctx context.Context, id runtime.ID) (runtime.Exit, error) 
 	code, at := now.ExitStatus, now.ExitedAt
 	switch now.Status {
 	case task.Status_CREATED:
-		return runtime.Exit{}, neverStarted(id)
+		return runtime.Exit{}, runtime.NotStarted(id)
 	case task.Status_STOPPED:
 	default:
 		ended, err := d.engine.TaskService().Wait(ctx, &tasks.WaitRequest{ContainerID: string(id)})
@@ -102,9 +102,9 @@ func (d *Driver) exit(ctx context.Context, id runtime.ID) (runtime.Exit, error) 
 	}
 	started := d.folder(id).startedAt()
 	if started.IsZero() { // it was removed before it could run
-		return runtime.Exit{}, neverStarted(id)
+		return runtime.Exit{}, runtime.NotStarted(id)
 	}
-	exit := runtime.Exit{Code: int(code), OOMKilled: d.cgroups.oomKilled(d.group(id)), StartedAt: started, FinishedAt: at.AsTime()}
+	exit := runtime.Exit{Code: int(code), OOMKilled: d.cgroups.OOMKilled(d.group(id)), StartedAt: started, FinishedAt: at.AsTime()}
 	if exit.FinishedAt.Before(started) {
 		exit.FinishedAt = started
 	}
@@ -121,7 +121,7 @@ func (d *Driver) look(ctx context.Context, id runtime.ID) (*task.Process, error)
 			return found.Process, nil
 		}
 		err = native(err)
-		if !errors.Is(err, context.DeadlineExceeded) || !sleep(ctx, pause) {
+		if !errors.Is(err, context.DeadlineExceeded) || !functions.Sleep(ctx, pause) {
 			return nil, err
 		}
 	}
@@ -131,7 +131,7 @@ func (d *Driver) look(ctx context.Context, id runtime.ID) (*task.Process, error)
 func (d *Driver) lost(ctx context.Context, id runtime.ID) (runtime.Exit, error) {
 	_, err := d.engine.ContainerService().Get(ctx, string(id))
 	if errdefs.IsNotFound(err) {
-		return runtime.Exit{}, containerMissing(id)
+		return runtime.Exit{}, runtime.ContainerMissing(id)
 	} else if err != nil {
 		return runtime.Exit{}, translateError("look for container", err)
 	}
@@ -141,17 +141,13 @@ func (d *Driver) lost(ctx context.Context, id runtime.ID) (runtime.Exit, error) 
 	}
 	started := f.startedAt()
 	if started.IsZero() {
-		return runtime.Exit{}, neverStarted(id)
+		return runtime.Exit{}, runtime.NotStarted(id)
 	}
 	last := f.lastOutput()
 	if last.Before(started) {
 		last = started
 	}
 	return f.end(runtime.Exit{Code: codeLost, EngineAway: true, StartedAt: started, FinishedAt: last})
-}
-
-func neverStarted(id runtime.ID) error {
-	return functions.Conflict("not_started", "container %s was never started", id)
 }
 
 // Stop implements runtime.Driver.
@@ -194,16 +190,4 @@ func (d *Driver) kill(ctx context.Context, id runtime.ID, signal syscall.Signal)
 		return true, nil
 	}
 	return false, translateError("signal container", err)
-}
-
-// sleep waits, or reports false when ctx ends first.
-func sleep(ctx context.Context, pause time.Duration) bool {
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

@@ -7,6 +7,7 @@
 package docker
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -54,7 +55,7 @@ type Driver struct {
 
 // New returns a driver. It does not talk to the engine yet: see Probe.
 func New(c Config) (*Driver, error) {
-	host := or(c.Host, client.DefaultDockerHost)
+	host := cmp.Or(c.Host, client.DefaultDockerHost)
 	opts := []client.Opt{client.WithHost(host), client.WithAPIVersionNegotiation()}
 	if c.CACert != "" || c.Cert != "" || c.Key != "" {
 		opts = append(opts, client.WithTLSClientConfig(c.CACert, c.Cert, c.Key))

@@ -37,12 +37,6 @@ func translateError(doing string, err error) error {
 	return fmt.Errorf("%s: %w", doing, err)
 }
 
-// The stages of a launch.
-const (
-	stageCreate = "create"
-	stageStart  = "start"
-)
-
 // launchError is the error of a Create or Start. The message is the engine's
 // own words, because only they tell a GPU's fault from the user's.
 func launchError(ctx context.Context, stage string, err, class error) error {
@@ -51,7 +45,7 @@ func launchError(ctx context.Context, stage string, err, class error) error {
 		Message: words(err),
 		// A create that gets no answer is the engine's trouble alone: devices are
 		// looked at in the start.
-		Hung: stage == stageStart && (errors.Is(ctx.Err(), context.DeadlineExceeded) || errors.Is(err, context.DeadlineExceeded)),
+		Hung: stage == runtime.StageStart && (errors.Is(ctx.Err(), context.DeadlineExceeded) || errors.Is(err, context.DeadlineExceeded)),
 		Err:  class,
 	}
 }
@@ -64,10 +58,4 @@ func words(err error) string {
 		return text[len(prefix):]
 	}
 	return text
-}
-
-// imageMissing says which image is not there.
-func imageMissing(image string, err error) error {
-	return functions.NotFound("image_missing", "image %s is not on the node", image).
-		WithHint("check the image's name, and that the node can pull it or has it loaded").WithCause(err)
 }

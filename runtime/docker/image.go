@@ -29,7 +29,7 @@ func (d *Driver) Image(ctx context.Context, name string) (runtime.Image, error) 
 	found, err := d.engine.ImageInspect(ctx, name)
 	switch {
 	case errdefs.IsNotFound(err):
-		return runtime.Image{}, imageMissing(name, err)
+		return runtime.Image{}, runtime.ImageMissing(name).WithCause(err)
 	case err != nil:
 		return runtime.Image{}, translateError("look for image "+name, err)
 	}

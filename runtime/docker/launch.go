@@ -6,7 +6,6 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 
-	"github.com/spillway/spillway/functions"
 	"github.com/spillway/spillway/runtime"
 )
 
@@ -21,12 +20,11 @@ func (d *Driver) Create(ctx context.Context, spec runtime.Spec) (runtime.ID, err
 		}
 		return runtime.ID(made.ID), nil
 	case errdefs.IsNotFound(err):
-		return "", launchError(ctx, stageCreate, err, imageMissing(spec.Image, err))
+		return "", launchError(ctx, runtime.StageCreate, err, runtime.ImageMissing(spec.Image).WithCause(err))
 	case errdefs.IsConflict(err):
-		class := functions.Conflict("name_in_use", "a container named %s exists already", spec.Name).WithCause(err)
-		return "", launchError(ctx, stageCreate, err, class)
+		return "", launchError(ctx, runtime.StageCreate, err, runtime.NameInUse(spec.Name).WithCause(err))
 	}
-	return "", launchError(ctx, stageCreate, err, translateError("create container", err))
+	return "", launchError(ctx, runtime.StageCreate, err, translateError("create container", err))
 }
 
 // Start implements runtime.Driver. The streams are attached before the start, so
@@ -38,11 +36,11 @@ func (d *Driver) Start(ctx context.Context, id runtime.ID, io runtime.Streams) e
 		if _, cause := d.engine.ContainerInspect(ctx, string(id)); cause != nil {
 			err = cause
 		}
-		return launchError(ctx, stageStart, err, translateError("attach to container", err))
+		return launchError(ctx, runtime.StageStart, err, translateError("attach to container", err))
 	}
 	if err := d.engine.ContainerStart(ctx, string(id), container.StartOptions{}); err != nil {
 		conn.Close()
-		return launchError(ctx, stageStart, err, translateError("start container", err))
+		return launchError(ctx, runtime.StageStart, err, translateError("start container", err))
 	}
 	d.follow(ctx, id, conn, io)
 	return nil

@@ -10,6 +10,7 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/pkg/stdcopy"
 
+	"github.com/spillway/spillway/functions"
 	"github.com/spillway/spillway/runtime"
 )
 
@@ -122,7 +123,7 @@ func (d *Driver) copyLogged(ctx context.Context, id runtime.ID, stdout, stderr *
 				_, err = d.wait(ctx, id)
 			}
 		}
-		if err == nil || errdefs.IsNotFound(err) || !sleep(ctx, pause) {
+		if err == nil || errdefs.IsNotFound(err) || !functions.Sleep(ctx, pause) {
 			return
 		}
 	}
@@ -162,16 +163,4 @@ func (t *tap) Write(p []byte) (int, error) {
 		}
 	}
 	return len(p), nil
-}
-
-// sleep waits, or reports false when ctx ends first.
-func sleep(ctx context.Context, pause time.Duration) bool {
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

@@ -61,7 +61,7 @@ func (d *Driver) pull(ctx context.Context, name string, report func(runtime.Pull
 		return functions.Forbidden("registry_credentials", "registry %s does not give image %s to this node's credentials", from, name).
 			WithHint("check the name; credentials for the registry come from `docker login %s` on the node, or from the file that SPILLWAY_NODE_REGISTRY_AUTH names", from).WithCause(err)
 	case errdefs.IsNotFound(err), strings.Contains(err.Error(), "manifest unknown"):
-		return imageMissing(name, err)
+		return runtime.ImageMissing(name).WithCause(err)
 	}
 	return functions.Unavailable("image_pull", "image %s is not on the node and cannot be pulled", name).
 		WithHint("check that the node reaches the registry, or load the image there").WithCause(err)

@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"cmp"
 	"strconv"
 
 	"github.com/docker/docker/api/types/container"
@@ -10,21 +11,13 @@ import (
 	"github.com/spillway/spillway/runtime"
 )
 
-// What a container gets when its spec says nothing.
 const (
-	defaultUser             = "65534:65534" // nobody
-	defaultMilliCPU         = 1000
-	defaultMemory           = 512 * functions.MiB
-	defaultPids       int64 = 256
-	defaultLogSize          = 8 * functions.MiB
-	smallestLogSize         = 64 * functions.KiB
-	defaultTmpfs            = 64 * functions.MiB
-	nanoCPUPerMilli         = 1_000_000
-	logFiles                = 2 // a full one is kept while the next fills, so that half always remains
-	tmpfsFixedOptions       = "rw,exec,nosuid,nodev,mode=1777,size="
-	noNewPrivileges         = "no-new-privileges"
-	networkNone             = "none"
-	networkBridge           = "bridge"
+	nanoCPUPerMilli   = 1_000_000
+	logFiles          = 2 // a full one is kept while the next fills, so that half always remains
+	tmpfsFixedOptions = "rw,exec,nosuid,nodev,mode=1777,size="
+	noNewPrivileges   = "no-new-privileges"
+	networkNone       = "none"
+	networkBridge     = "bridge"
 )
 
 // gpuCapabilities are the driver's parts that a GPU container gets. Without
@@ -35,14 +28,15 @@ var gpuCapabilities = []string{"gpu", "compute", "utility", "video"}
 // network for those that may reach out. It does no I/O.
 func translate(s runtime.Spec, egress string) (*container.Config, *container.HostConfig) {
 	yes := true
-	pids := or(s.Pids, defaultPids)
-	memory := int64(or(s.Memory, defaultMemory))
+	s = s.WithDefaults()
+	pids := s.Pids
+	memory := int64(s.Memory)
 	config := &container.Config{
 		Image:        s.Image,
 		Entrypoint:   s.Entrypoint,
 		Cmd:          s.Command,
 		Env:          runtime.Environment(s),
-		User:         or(s.User, defaultUser),
+		User:         s.User,
 		AttachStdin:  true,
 		AttachStdout: true,
 		AttachStderr: true,
@@ -64,13 +58,13 @@ func translate(s runtime.Spec, egress string) (*container.Config, *container.Hos
 		Resources: container.Resources{
 			Memory:     memory,
 			MemorySwap: memory,
-			NanoCPUs:   or(s.MilliCPU, defaultMilliCPU) * nanoCPUPerMilli,
+			NanoCPUs:   s.MilliCPU * nanoCPUPerMilli,
 			PidsLimit:  &pids,
 			Ulimits:    []*container.Ulimit{{Name: "core"}},
 		},
 	}
 	if s.Network == functions.NetworkEgress {
-		host.NetworkMode = container.NetworkMode(or(egress, networkBridge))
+		host.NetworkMode = container.NetworkMode(cmp.Or(egress, networkBridge))
 	}
 	if s.FileSize > 0 {
 		host.Ulimits = append(host.Ulimits, &container.Ulimit{Name: "fsize", Soft: int64(s.FileSize), Hard: int64(s.FileSize)})
@@ -87,24 +81,14 @@ func translate(s runtime.Spec, egress string) (*container.Config, *container.Hos
 		if host.Tmpfs == nil {
 			host.Tmpfs = make(map[string]string, len(s.Tmpfs))
 		}
-		host.Tmpfs[t.Target] = tmpfsFixedOptions + strconv.FormatInt(int64(or(t.Size, defaultTmpfs)), 10)
+		host.Tmpfs[t.Target] = tmpfsFixedOptions + strconv.FormatInt(int64(t.Size), 10)
 	}
 	return config, host
 }
 
 func logging(size functions.Bytes) container.LogConfig {
-	size = max(or(size, defaultLogSize), smallestLogSize)
 	return container.LogConfig{Type: "json-file", Config: map[string]string{
 		"max-size": strconv.FormatInt(int64(size/logFiles/functions.KiB), 10) + "k",
 		"max-file": strconv.Itoa(logFiles),
 	}}
-}
-
-// or returns v, or def when v is zero.
-func or[T comparable](v, def T) T {
-	var zero T
-	if v == zero {
-		return def
-	}
-	return v
 }

@@ -60,7 +60,7 @@ func (d *Driver) exited(ctx context.Context, id runtime.ID) (away bool, err erro
 		}
 		away = true
 		d.log.Warn("engine went away while a container ran", "container", id, "err", err)
-		if !sleep(ctx, pause) {
+		if !functions.Sleep(ctx, pause) {
 			return away, fmt.Errorf("wait for container: %w", context.Cause(ctx))
 		}
 	}
@@ -88,7 +88,7 @@ func (d *Driver) exit(ctx context.Context, id runtime.ID) (runtime.Exit, error) 
 		return runtime.Exit{}, translateError("inspect container", err)
 	}
 	if c.State.Status == container.StateCreated {
-		return runtime.Exit{}, functions.Conflict("not_started", "container %s was never started", id)
+		return runtime.Exit{}, runtime.NotStarted(id)
 	}
 	exit := runtime.Exit{
 		Code:       c.State.ExitCode,
@@ -151,7 +151,7 @@ func (d *Driver) Remove(ctx context.Context, id runtime.ID) error {
 		case try == removeTries, !errdefs.IsConflict(err) && !errdefs.IsInternal(err):
 			return translateError("remove container", err)
 		}
-		if !sleep(ctx, pause) {
+		if !functions.Sleep(ctx, pause) {
 			return translateError("remove container", err)
 		}
 	}

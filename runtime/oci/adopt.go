@@ -109,7 +109,7 @@ func (d *Driver) sweep(ctx context.Context, left map[string]bool) error {
 	for _, f := range dead {
 		left[f.Name()] = true
 	}
-	groups, err := d.cgroups.list(d.group)
+	groups, err := d.cgroups.List(d.group)
 	if err != nil {
 		return fmt.Errorf("read the containers' cgroups: %w", err)
 	}

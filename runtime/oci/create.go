@@ -1,7 +1,6 @@
 package oci
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -13,20 +12,11 @@ import (
 	"strings"
 	"sync"
 
-	specs "github.com/opencontainers/runtime-spec/specs-go"
-
-	"github.com/moby/profiles/seccomp"
-
 	"github.com/spillway/spillway/functions"
 	"github.com/spillway/spillway/runtime"
 	"github.com/spillway/spillway/runtime/cdi"
 	"github.com/spillway/spillway/runtime/entry/wire"
-)
-
-// The stages of a launch.
-const (
-	stageCreate = "create"
-	stageStart  = "start"
+	"github.com/spillway/spillway/runtime/ocispec"
 )
 
 // How much may be written above an image's layers, before the container runs:
@@ -40,7 +30,7 @@ const (
 func (d *Driver) Create(ctx context.Context, spec runtime.Spec) (runtime.ID, error) {
 	c, err := d.create(ctx, spec)
 	if err != nil {
-		return "", &runtime.LaunchError{Stage: stageCreate, Message: err.Error(), Err: err}
+		return "", &runtime.LaunchError{Stage: runtime.StageCreate, Message: err.Error(), Err: err}
 	}
 	return c.id, nil
 }
@@ -94,7 +84,7 @@ func (d *Driver) reserve(name string, id runtime.ID) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.names[name] != "" {
-		return functions.Conflict("name_in_use", "the container name %q is already in use", name)
+		return runtime.NameInUse(name)
 	}
 	d.names[name] = id
 	return nil
@@ -111,7 +101,7 @@ func (d *Driver) unreserve(name string) {
 func (d *Driver) write(program *ociRuntime, id runtime.ID, s runtime.Spec, img runtime.Image, layers []string, r record) (*container, error) {
 	dir := filepath.Join(d.config.Dir, dirContainers, string(id))
 	c := newContainer(id, dir, filepath.Join(d.group, string(id)), r, func() {})
-	spec, err := ociSpec(s, img, d.place(c))
+	spec, err := ocispec.New(s, img, d.place(s, c))
 	if err != nil {
 		return nil, err
 	}
@@ -125,8 +115,8 @@ func (d *Driver) write(program *ociRuntime, id runtime.ID, s runtime.Spec, img r
 	}
 	launch := wire.Launch{
 		Argv: program.argv(dir, id), Root: filepath.Join(d.config.Dir, dirRoot), Scratch: filepath.Join(d.config.Dir, dirScratch), Layers: layers,
-		Room: room, Hide: d.cgroups.hide(), Memory: d.cgroups.memory(c.group),
-		Log: d.logFile(id), LogSize: int64(cmp.Or(s.LogSize, defaultLogSize)),
+		Room: room, Hide: d.cgroups.Hide(), Memory: d.cgroups.Memory(c.group),
+		Log: d.logFile(id), LogSize: int64(s.WithDefaults().LogSize),
 	}
 	if spec.Hooks != nil {
 		launch.Room = roomHooks
@@ -164,14 +154,19 @@ func (d *Driver) logFile(id runtime.ID) string {
 	return filepath.Join(d.config.Logs, string(id), "log")
 }
 
-func (d *Driver) place(c *container) place {
-	p := place{
-		id: string(c.id), root: filepath.Join(d.config.Dir, dirRoot), program: d.config.Program, hosts: filepath.Join(d.config.Dir, fileHosts),
-		cgroup: "/" + c.group, seccomp: d.seccomp, hostNetwork: d.config.HostNetwork, swapLimit: d.cgroups.swapLimit(),
+// place is what the container gets beside what its spec says.
+func (d *Driver) place(s runtime.Spec, c *container) ocispec.Place {
+	p := ocispec.Place{
+		Hostname: string(c.id), Root: filepath.Join(d.config.Dir, dirRoot), Cgroup: "/" + c.group, Init: []string{wire.Program, wire.RoleInit, "--"},
+		Seccomp: d.seccomp, HostNetwork: d.config.HostNetwork, SwapLimit: d.cgroups.SwapLimit(),
+		Mounts: []runtime.Mount{
+			{Source: filepath.Join(d.config.Dir, fileHosts), Target: "/etc/hosts", ReadOnly: true},
+			{Source: d.config.Program, Target: wire.Program, ReadOnly: true},
+		},
 	}
 	const resolv = "/etc/resolv.conf"
-	if _, err := os.Stat(resolv); err == nil {
-		p.resolv = resolv
+	if _, err := os.Stat(resolv); err == nil && s.Network == functions.NetworkEgress {
+		p.Mounts = append(p.Mounts, runtime.Mount{Source: resolv, Target: resolv, ReadOnly: true})
 	}
 	return p
 }
@@ -184,9 +179,4 @@ func groupOf(parent, dir string) string {
 	}
 	sum := sha256.Sum256([]byte(filepath.Clean(dir)))
 	return filepath.Join(parent, hex.EncodeToString(sum[:4]))
-}
-
-// defaultSeccomp is Docker's profile for a process without any capability.
-func defaultSeccomp() (*specs.LinuxSeccomp, error) {
-	return seccomp.GetDefaultProfile(&specs.Spec{Process: &specs.Process{Capabilities: &specs.LinuxCapabilities{}}})
 }

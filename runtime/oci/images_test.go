@@ -74,7 +74,7 @@ func (s *shelf) Pull(ctx context.Context, image string, _ func(runtime.PullProgr
 
 func (s *shelf) Image(_ context.Context, image string) (runtime.Image, error) {
 	if len(s.img.Names) == 0 || image != s.img.Names[0] {
-		return runtime.Image{}, functions.NotFound("image_missing", "image %s is not on the node", image)
+		return runtime.Image{}, runtime.ImageMissing(image)
 	}
 	return s.img, nil
 }

@@ -3,10 +3,13 @@ package oci
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/spillway/spillway/runtime/cgroups"
 )
 
 // traces are what containers of a configuration leave on the machine: mounts,
@@ -23,16 +26,17 @@ func traces(t testing.TB, c Config) []string {
 			all = append(all, "mount "+line)
 		}
 	}
-	for _, mount := range machine(t).mounts {
-		groups, err := filepath.Glob(filepath.Join(mount, groupOf(c.Cgroup, c.Dir), "*"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, g := range groups {
-			if stat, err := os.Stat(g); err == nil && stat.IsDir() {
-				all = append(all, "cgroup "+g)
-			}
-		}
+	here, err := cgroups.Find()
+	if err != nil {
+		t.Fatal(err)
+	}
+	groups, err := here.List(groupOf(c.Cgroup, c.Dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(groups)
+	for _, g := range groups {
+		all = append(all, "cgroup "+g)
 	}
 	processes, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil {

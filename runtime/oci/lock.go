@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/spillway/spillway/functions"
 )
 
 // lockTime is how long the lock of a driver that was killed may outlive it, in a
@@ -18,7 +20,7 @@ func awaitLock(ctx context.Context, path string) (*os.File, error) {
 	defer cancel()
 	for {
 		f, err := takeLock(path)
-		if !errors.Is(err, unix.EWOULDBLOCK) || !sleep(ctx, 10*time.Millisecond) {
+		if !errors.Is(err, unix.EWOULDBLOCK) || !functions.Sleep(ctx, 10*time.Millisecond) {
 			return f, err
 		}
 	}

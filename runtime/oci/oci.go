@@ -11,8 +11,8 @@
 // agent must leave the monitors alone: systemd needs KillMode=process.
 //
 // The life of a container is in container.go; create.go, start.go, wait.go and
-// remove.go hold its steps, adopt.go what a new agent does first, spec.go what a
-// container may do.
+// remove.go hold its steps, adopt.go what a new agent does first. What a container
+// may do is in package ocispec.
 package oci
 
 import (
@@ -30,6 +30,8 @@ import (
 
 	"github.com/spillway/spillway/functions"
 	"github.com/spillway/spillway/runtime"
+	"github.com/spillway/spillway/runtime/cgroups"
+	"github.com/spillway/spillway/runtime/ocispec"
 )
 
 var _ runtime.Driver = (*Driver)(nil)
@@ -64,7 +66,7 @@ type Config struct {
 // Driver runs containers on this machine. Close it when it is no longer used.
 type Driver struct {
 	config  Config
-	cgroups cgroups
+	cgroups cgroups.Groups
 	group   string // the parent of this driver's cgroups
 	seccomp *specs.LinuxSeccomp
 	lock    *os.File
@@ -135,14 +137,12 @@ func Open(ctx context.Context, c Config) (*Driver, error) {
 
 // prepare reads what the machine has, then what an earlier driver left.
 func (d *Driver) prepare(ctx context.Context) error {
-	info, err := os.Open("/proc/self/mountinfo")
-	if err != nil {
-		return fmt.Errorf("read the mounts: %w", err)
+	var err error
+	if d.cgroups, err = cgroups.Find(); err != nil {
+		return err
 	}
-	defer info.Close()
-	d.cgroups = readCgroups(info)
 	d.group = groupOf(d.config.Cgroup, d.config.Dir)
-	if d.seccomp, err = defaultSeccomp(); err != nil {
+	if d.seccomp, err = ocispec.Seccomp(); err != nil {
 		return fmt.Errorf("make the seccomp profile: %w", err)
 	}
 	return d.adopt(ctx)
@@ -162,8 +162,8 @@ func (d *Driver) Close() error {
 		d.picked.close()
 	}
 	d.picking.Unlock()
-	if left, err := d.cgroups.list(d.group); err == nil && len(left) == 0 {
-		if err := d.cgroups.remove(d.group); err != nil {
+	if left, err := d.cgroups.List(d.group); err == nil && len(left) == 0 {
+		if err := d.cgroups.Remove(d.group); err != nil {
 			d.config.Log.Debug("cgroup stays", "err", err)
 		}
 	}
@@ -233,7 +233,7 @@ func (d *Driver) Usage(_ context.Context, id runtime.ID) (runtime.Usage, error) 
 	if err != nil {
 		return runtime.Usage{}, err
 	}
-	usage, err := d.cgroups.usage(c.group)
+	usage, err := d.cgroups.Usage(c.group)
 	if errors.Is(err, fs.ErrNotExist) { // it never started
 		return runtime.Usage{}, nil
 	}
@@ -249,5 +249,5 @@ func (d *Driver) find(id runtime.ID) (*container, error) {
 	if c := d.containers[id]; c != nil {
 		return c, nil
 	}
-	return nil, functions.NotFound("container_missing", "no container %s", id)
+	return nil, runtime.ContainerMissing(id)
 }

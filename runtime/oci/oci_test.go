@@ -2,17 +2,16 @@ package oci
 
 import (
 	"context"
-	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"syscall"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 
 	"github.com/spillway/spillway/runtime"
+	"github.com/spillway/spillway/runtime/cgroups"
 	"github.com/spillway/spillway/runtime/entry/entrytest"
 	"github.com/spillway/spillway/runtime/runtimetest"
 )
@@ -55,24 +54,16 @@ func setUp(t testing.TB, program string) (Config, string) {
 func tidy(t testing.TB, c Config) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
 	defer cancel()
-	groups, group := machine(t), groupOf(c.Cgroup, c.Dir)
-	if err := errors.Join(groups.kill(ctx, group), groups.remove(group)); err != nil {
-		t.Errorf("cgroup %s stays: %v", group, err)
-	}
-	for _, mount := range groups.mounts {
-		_ = syscall.Rmdir(filepath.Join(mount, c.Cgroup)) // unless another test uses it
-	}
-}
-
-// machine is how cgroups are mounted here.
-func machine(t testing.TB) cgroups {
-	t.Helper()
-	info, err := os.Open("/proc/self/mountinfo")
+	groups, err := cgroups.Find()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer info.Close()
-	return readCgroups(info)
+	if err := groups.Erase(ctx, groupOf(c.Cgroup, c.Dir)); err != nil {
+		t.Errorf("cgroup %s stays: %v", c.Cgroup, err)
+	}
+	if left, err := groups.List(c.Cgroup); err == nil && len(left) == 0 { // else another test uses it
+		_ = groups.Remove(c.Cgroup)
+	}
 }
 
 func open(t testing.TB, c Config) *Driver {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -90,7 +91,7 @@ func (d *Driver) halt(ctx context.Context, c *container) error {
 		if w != nil && (life == starting || round > patience) {
 			w.kill()
 		}
-		if err := d.cgroups.kill(ctx, c.group); err != nil {
+		if err := d.cgroups.Kill(ctx, c.group); err != nil {
 			return fmt.Errorf("end container: %w", err)
 		}
 		soon, cancel := context.WithTimeout(ctx, roundTime)
@@ -123,23 +124,15 @@ func (c *container) unwatched(ctx context.Context) bool {
 // and its folder, which is put among the dead ones first, because half a folder
 // must not be taken for a container's.
 func (d *Driver) bury(ctx context.Context, id, group string) error {
-	for {
-		err := d.cgroups.remove(group)
-		if err == nil {
-			break
-		}
-		if !sleep(ctx, roundTime) { // it is busy for a moment after its last process
-			return err
-		}
-		if err := d.cgroups.kill(ctx, group); err != nil {
-			return err
-		}
+	if err := d.cgroups.Erase(ctx, group); err != nil {
+		return err
 	}
 	if err := os.RemoveAll(filepath.Join(d.config.Logs, id)); err != nil {
 		return err
 	}
 	dead := filepath.Join(d.config.Dir, dirDead, id)
-	if err := gone(os.Rename(filepath.Join(d.config.Dir, dirContainers, id), dead)); err != nil {
+	err := os.Rename(filepath.Join(d.config.Dir, dirContainers, id), dead)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return os.RemoveAll(dead)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spillway/spillway/functions"
 	"github.com/spillway/spillway/runtime"
+	"github.com/spillway/spillway/runtime/cgroups"
 	"github.com/spillway/spillway/runtime/entry/wire"
 )
 
@@ -128,8 +129,8 @@ func (r *ociRuntime) close() {
 }
 
 // unusable says why no runtime works, and what to do about it.
-func unusable(c cgroups, err error) *functions.Error {
-	e := functions.Unavailable("no_oci_runtime", "no OCI runtime works on this node (cgroup %s)", c.layout).WithCause(err)
+func unusable(c cgroups.Groups, err error) *functions.Error {
+	e := functions.Unavailable("no_oci_runtime", "no OCI runtime works on this node (cgroup %s)", c).WithCause(err)
 	if os.Geteuid() != 0 {
 		return e.WithHint("run the agent as root: it mounts file systems")
 	}

@@ -28,7 +28,7 @@ func (d *Driver) Start(ctx context.Context, id runtime.ID, streams runtime.Strea
 		err = d.start(ctx, program, c, streams)
 	}
 	if err != nil {
-		return &runtime.LaunchError{Stage: stageStart, Message: err.Error(), Hung: errors.Is(err, context.DeadlineExceeded), Err: err}
+		return &runtime.LaunchError{Stage: runtime.StageStart, Message: err.Error(), Hung: errors.Is(err, context.DeadlineExceeded), Err: err}
 	}
 	return nil
 }
@@ -151,7 +151,7 @@ func (d *Driver) lost(ctx context.Context, c *container, why error) {
 	d.config.Log.Warn("a container's monitor was killed", "container", c.id, "err", why)
 	ctx, cancel := context.WithTimeout(ctx, lostTime)
 	defer cancel()
-	if err := d.cgroups.kill(ctx, c.group); err != nil {
+	if err := d.cgroups.Kill(ctx, c.group); err != nil {
 		d.config.Log.Error("kill what is left of a container", "container", c.id, "err", err)
 	}
 	begun, err := os.Stat(filepath.Join(c.dir, wire.FilePID))

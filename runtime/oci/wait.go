@@ -18,7 +18,7 @@ func (d *Driver) Wait(ctx context.Context, id runtime.ID) (runtime.Exit, error) 
 		return runtime.Exit{}, err
 	}
 	if life, _ := c.standing(); life == created {
-		return runtime.Exit{}, functions.Conflict("not_started", "container %s was never started", id)
+		return runtime.Exit{}, runtime.NotStarted(id)
 	}
 	return c.wait(ctx)
 }

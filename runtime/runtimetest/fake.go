@@ -149,7 +149,7 @@ func (f *Fake) Create(ctx context.Context, spec runtime.Spec) (runtime.ID, error
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	refuse := func(err error) (runtime.ID, error) {
-		return "", &runtime.LaunchError{Stage: "create", Message: err.Error(), Err: err}
+		return "", &runtime.LaunchError{Stage: runtime.StageCreate, Message: err.Error(), Err: err}
 	}
 	if err := f.up(ctx); err != nil {
 		return refuse(err)
@@ -160,7 +160,7 @@ func (f *Fake) Create(ctx context.Context, spec runtime.Spec) (runtime.ID, error
 	}
 	for _, c := range f.containers {
 		if spec.Name != "" && c.spec.Name == spec.Name {
-			return refuse(functions.Conflict("name_in_use", "the container name %q is already in use", spec.Name))
+			return refuse(runtime.NameInUse(spec.Name))
 		}
 	}
 	f.made++
@@ -176,7 +176,7 @@ func (f *Fake) Start(ctx context.Context, id runtime.ID, streams runtime.Streams
 	launch := f.launch
 	f.mu.Unlock()
 	refuse := func(err error) error {
-		return &runtime.LaunchError{Stage: "start", Message: err.Error(), Hung: errors.Is(err, context.DeadlineExceeded), Err: err}
+		return &runtime.LaunchError{Stage: runtime.StageStart, Message: err.Error(), Hung: errors.Is(err, context.DeadlineExceeded), Err: err}
 	}
 	if err != nil {
 		return refuse(err)
@@ -209,7 +209,7 @@ func (f *Fake) run(c *container, streams runtime.Streams) error {
 	defer f.mu.Unlock()
 	switch {
 	case c.alive.Err() != nil:
-		return noContainer(c.id)
+		return runtime.ContainerMissing(c.id)
 	case !c.started.IsZero():
 		return functions.Conflict("already_started", "container %s was started before", c.id)
 	}
@@ -252,7 +252,7 @@ func (f *Fake) Wait(ctx context.Context, id runtime.ID) (runtime.Exit, error) {
 		return runtime.Exit{}, err
 	}
 	if never {
-		return runtime.Exit{}, functions.Conflict("not_started", "container %s was never started", id)
+		return runtime.Exit{}, runtime.NotStarted(id)
 	}
 	select {
 	case <-c.exited:
@@ -357,17 +357,13 @@ func (f *Fake) find(ctx context.Context, id runtime.ID) (*container, error) {
 	}
 	c := f.containers[id]
 	if c == nil {
-		return nil, noContainer(id)
+		return nil, runtime.ContainerMissing(id)
 	}
 	return c, nil
 }
 
 func noImage(image string) error {
 	return functions.NotFound("image_missing", "No such image: %s", image)
-}
-
-func noContainer(id runtime.ID) error {
-	return functions.NotFound("container_missing", "no container %s", id)
 }
 
 func byAge(a, b *container) int { return cmp.Compare(a.number, b.number) }

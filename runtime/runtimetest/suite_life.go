@@ -273,7 +273,7 @@ func testConflict(t *testing.T, b *bench) {
 	id := b.create(t, spec)
 	_, err := b.Driver.Create(within(t), spec)
 	var launch *runtime.LaunchError
-	if !errors.Is(err, functions.ErrConflict) || !errors.As(err, &launch) || launch.Stage != "create" {
+	if !errors.Is(err, functions.ErrConflict) || !errors.As(err, &launch) || launch.Stage != runtime.StageCreate {
 		t.Errorf("second Create: %v, want a LaunchError that is a conflict", err)
 	}
 	b.remove(t, id)
