@@ -21,7 +21,7 @@ const (
 	fileRecord  = "record.json"
 	fileConfig  = "config.json" // where OCI runtimes look for it
 	fileRemoved = "removed"     // there once the container is to go
-	dirState    = "state"       // the OCI runtime's own
+	dirState    = "state"       // the OCI runtime's own, in the self-test
 )
 
 // record is what a container is, for a driver that finds its folder.

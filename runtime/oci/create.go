@@ -113,8 +113,14 @@ func (d *Driver) write(program *ociRuntime, id runtime.ID, s runtime.Spec, img r
 		spec.Linux.Seccomp = nil
 		spec.Annotations[annotationFilter] = program.filter
 	}
+	// Nobody asks the OCI runtime for its state again, so it is in the monitor's
+	// memory and goes with it; but of the self-test's something is read.
+	state := filepath.Join(d.config.Dir, dirScratch, dirState)
+	if r.Trial {
+		state = filepath.Join(dir, dirState)
+	}
 	launch := wire.Launch{
-		Argv: program.argv(dir, id), Root: filepath.Join(d.config.Dir, dirRoot), Scratch: filepath.Join(d.config.Dir, dirScratch), Layers: layers,
+		Argv: program.argv(dir, state, id), Root: filepath.Join(d.config.Dir, dirRoot), Scratch: filepath.Join(d.config.Dir, dirScratch), Layers: layers,
 		Room: room, Hide: d.cgroups.Hide(), Memory: d.cgroups.Memory(c.group),
 		Log: d.logFile(id), LogSize: int64(s.WithDefaults().LogSize),
 	}

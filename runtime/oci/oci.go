@@ -68,6 +68,7 @@ type Driver struct {
 	config  Config
 	cgroups cgroups.Groups
 	group   string // the parent of this driver's cgroups
+	ready   *readiness
 	seccomp *specs.LinuxSeccomp
 	lock    *os.File
 	reaping sync.WaitGroup // removals and monitors being attended
@@ -129,6 +130,7 @@ func Open(ctx context.Context, c Config) (*Driver, error) {
 	}
 	d := &Driver{config: c, lock: lock, containers: map[runtime.ID]*container{}, names: map[string]runtime.ID{}}
 	if err := d.prepare(ctx); err != nil {
+		d.ready.close()
 		lock.Close()
 		return nil, err
 	}
@@ -142,6 +144,7 @@ func (d *Driver) prepare(ctx context.Context) error {
 		return err
 	}
 	d.group = groupOf(d.config.Cgroup, d.config.Dir)
+	d.ready = newReadiness(d.cgroups)
 	if d.seccomp, err = ocispec.Seccomp(); err != nil {
 		return fmt.Errorf("make the seccomp profile: %w", err)
 	}
@@ -157,6 +160,7 @@ func (d *Driver) Close() error {
 	}
 	d.mu.Unlock()
 	d.reaping.Wait()
+	d.ready.close()
 	d.picking.Lock()
 	if d.picked != nil {
 		d.picked.close()

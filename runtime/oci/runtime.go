@@ -38,10 +38,10 @@ const (
 )
 
 // argv is the command that makes a container, starts it and leaves it behind.
-// What the runtime keeps of it is in the container's folder, and goes with it.
-func (r *ociRuntime) argv(dir string, id runtime.ID) []string {
+// state is where the runtime keeps what it knows of it.
+func (r *ociRuntime) argv(dir, state string, id runtime.ID) []string {
 	return []string{
-		r.path, "--root", filepath.Join(dir, dirState), "--log", filepath.Join(dir, wire.FileRuntime), "--log-format", "json",
+		r.path, "--root", state, "--log", filepath.Join(dir, wire.FileRuntime), "--log-format", "json",
 		"run", "--detach", "--bundle", dir, "--pid-file", filepath.Join(dir, wire.FilePID), string(id),
 	}
 }

@@ -40,6 +40,7 @@ func (d *Driver) start(ctx context.Context, program *ociRuntime, c *container, s
 	if err := c.begin(); err != nil {
 		return err
 	}
+	d.reaping.Go(d.ready.get)
 	w, err := d.spawn(program, c, streams.Stdin)
 	if err != nil {
 		close(c.attended)
@@ -100,7 +101,7 @@ func (d *Driver) spawn(program *ociRuntime, c *container, stdin []byte) (*watch,
 	defer null.Close()
 	process, err := os.StartProcess(d.config.Program, []string{d.config.Program, wire.RoleMonitor, c.dir}, &os.ProcAttr{
 		Dir:   "/",
-		Env:   []string{"PATH=" + os.Getenv("PATH")}, // for the runtime and its hooks
+		Env:   []string{"PATH=" + os.Getenv("PATH"), "GOMAXPROCS=1"}, // for the runtime and its hooks too: all of them mostly wait
 		Files: []*os.File{null, null, null, wire.MonitorSocket: theirs, wire.MonitorLock: lock, wire.MonitorRuntime: program.sealed},
 		Sys:   &syscall.SysProcAttr{Setsid: true, Cloneflags: syscall.CLONE_NEWNS},
 	})

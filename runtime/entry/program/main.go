@@ -1,5 +1,12 @@
 // Command program is the entry program; see package entry. Its roles are in
 // package wire. It goes without fmt and encoding/json: it is to stay under 2 MB.
+//
+// It starts with every container, and it has no use for what the Go runtime
+// reads of cgroups and mounts at its start to know how many processors it has:
+// that reading waits for every change of a cgroup on the machine.
+//
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
 package main
 
 import (

@@ -142,7 +142,10 @@ func (w *watch) follow(init int, children reaper, stdout, stderr int) {
 	w.tell(wire.AppendFrame(nil, wire.KindHello, hello))
 	w.mu.Unlock()
 
-	handle, err := unix.PidfdOpen(init, 0) // it cannot have been reaped yet, so it is the one
+	// While this is open the kernel takes the container's mounts apart behind the
+	// monitor's end, and not before the container's.
+	_, _ = unix.Open("/proc/"+strconv.Itoa(init)+"/ns/mnt", unix.O_RDONLY|unix.O_CLOEXEC, 0) // it may have ended
+	handle, err := unix.PidfdOpen(init, 0)                                                   // it cannot have been reaped yet, so it is the one
 	if err == nil {
 		go func() {
 			for s := range w.signals {
