@@ -82,6 +82,7 @@ type NodeConfig struct {
 	Containerd  string  `yaml:"containerd" env:"CONTAINERD"`                     // socket; empty = the usual one
 	Namespace   string  `yaml:"containerd_namespace" env:"CONTAINERD_NAMESPACE"` // empty = spillway
 	OCIRuntime  string  `yaml:"oci_runtime" env:"OCI_RUNTIME"`                   // crun or runc, or a path; empty = whichever works
+	OCIDir      string  `yaml:"oci_dir" env:"OCI_DIR"`                           // what the oci runtime keeps of containers that are there; empty = in the data folder
 	HostNetwork bool    `yaml:"host_network" env:"HOST_NETWORK"`                 // containers with network egress use the host's, loopback included
 	AssumeGPU   int     `yaml:"assume_gpu" env:"ASSUME_GPU"`                     // claim this many GPUs without a probe
 	CPUs        float64 `yaml:"cpus" env:"CPUS"`                                 // offered to tasks; 0 = all
@@ -147,6 +148,7 @@ func (c *Config) bind(f *pflag.FlagSet) {
 	f.StringVar(&c.Node.Containerd, "containerd", c.Node.Containerd, "containerd's socket; empty = /run/containerd/containerd.sock")
 	f.StringVar(&c.Node.Namespace, "containerd-namespace", c.Node.Namespace, "containerd's namespace for containers and images; empty = spillway")
 	f.StringVar(&c.Node.OCIRuntime, "oci-runtime", c.Node.OCIRuntime, "program that the oci runtime executes; empty = crun or runc, whichever works")
+	f.StringVar(&c.Node.OCIDir, "oci-dir", c.Node.OCIDir, "folder of the oci runtime's containers, but for their output; in memory, below /run, launches are quickest; empty = in the data folder")
 	f.BoolVar(&c.Node.HostNetwork, "host-network", c.Node.HostNetwork, "give containers with network egress the host's network, loopback included; containerd and oci have no other")
 	f.IntVar(&c.Node.AssumeGPU, "assume-gpu", c.Node.AssumeGPU, "claim this many GPUs without a probe; launches really ask Docker for them")
 	f.Float64Var(&c.Node.CPUs, "cpus", c.Node.CPUs, "cores offered to tasks; 0 = all")

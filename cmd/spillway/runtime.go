@@ -106,8 +106,9 @@ func openOCI(ctx context.Context, cfg Config, log *slog.Logger) (runtime.Driver,
 	if err != nil {
 		return nil, nil, err
 	}
+	usual := filepath.Join(cfg.Data, "node", "oci")
 	d, err := oci.Open(ctx, oci.Config{
-		Dir: filepath.Join(cfg.Data, "node", "oci"), Program: program, Images: localimages.Unpacked{Store: images, Beside: beside},
+		Dir: cmp.Or(cfg.Node.OCIDir, usual), Logs: filepath.Join(usual, "logs"), Program: program, Images: localimages.Unpacked{Store: images, Beside: beside},
 		Runtime: cfg.Node.OCIRuntime, CDIDirs: cdi.DefaultDirs(), HostNetwork: cfg.Node.HostNetwork, Log: log,
 	})
 	if err != nil {
