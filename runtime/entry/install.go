@@ -88,6 +88,9 @@ type Options struct {
 	API   bool // a listener on 127.0.0.1:9001
 	S3    bool // a listener on 127.0.0.1:9002
 	Conns int  // how many connections into the container there can be at once, up to wire.MaxConns
+	// Expect is the first word of the command that the orders will probably have.
+	// It is read ahead, so that the orders find it in memory; empty = nothing is.
+	Expect string
 }
 
 // Command is the entrypoint of a container that waits for orders. Beside it the
@@ -102,6 +105,9 @@ func Command(o Options) []string {
 	}
 	if o.Conns > 0 {
 		argv = append(argv, wire.FlagConns, strconv.Itoa(o.Conns))
+	}
+	if o.Expect != "" {
+		argv = append(argv, wire.FlagRead, o.Expect)
 	}
 	return argv
 }

@@ -54,6 +54,7 @@ func TestRefusals(t *testing.T) {
 			inWorld(t, func(t *testing.T, w *world) {
 				a := w.agent(w.config())
 				w.do(a, w.order(a)) // the node has seen epoch 5
+				w.nothingLeft()
 				as := w.order(a)
 				c.change(w, a, &as)
 				err := a.Admit(context.Background(), as)

@@ -81,6 +81,10 @@ func (n *Node) forget(a *attempt) {
 	n.changed()
 }
 
+// removeDelay is how long a container is left after the end of its attempt: while
+// who waits for the result gets it, the machine has nothing heavier to do.
+const removeDelay = 20 * time.Millisecond
+
 // discard removes what is left of an attempt that is in the log. The promise goes
 // first: an agent that dies here must not run the attempt again.
 func (n *Node) discard(ctx context.Context, a *attempt, id runtime.ID) {
@@ -90,6 +94,7 @@ func (n *Node) discard(ctx context.Context, a *attempt, id runtime.ID) {
 		n.cfg.Log.Warn("promise not removed", "task", a.key.task, "attempt", a.key.attempt, "err", err)
 	}
 	if id != "" {
+		pause(ctx, removeDelay) // when the agent stops, at once
 		n.remove(ctx, id)
 	}
 	if a.instance != nil {

@@ -84,7 +84,7 @@ func (n *Node) startWarm(ctx context.Context, k warmKey) (_ *instance, err error
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, door.Close()) }()
-	made := warmSpec(spec, k, n.cfg.ID, i.folder, containerUser(), name)
+	made := warmSpec(spec, k, n.cfg.ID, i.image, i.folder, containerUser(), name)
 	made.Mounts = append(made.Mounts, door.Mounts(n.cfg.Entry)...)
 	// To its end also when the pool stops meanwhile: an engine that is not waited
 	// for makes the container all the same, and only it would know which.
@@ -108,11 +108,15 @@ func (n *Node) startWarm(ctx context.Context, k warmKey) (_ *instance, err error
 
 // warmSpec is containerSpec as far as no task is needed for it. Everything that
 // is a task's own comes with its orders.
-func warmSpec(s functions.Spec, k warmKey, node functions.NodeID, f folder, user owner, name string) runtime.Spec {
+func warmSpec(s functions.Spec, k warmKey, node functions.NodeID, image runtime.Image, f folder, user owner, name string) runtime.Spec {
+	var o entryprog.Options
+	if argv := image.Argv(s.Entrypoint, s.Command); len(argv) > 0 {
+		o.Expect = argv[0]
+	}
 	return runtime.Spec{
 		Name:       "spillway-warm-" + name,
 		Image:      s.Image,
-		Entrypoint: entryprog.Command(entryprog.Options{}),
+		Entrypoint: entryprog.Command(o),
 		Command:    []string{}, // not the image's
 		User:       user.String(),
 		Mounts: []runtime.Mount{

@@ -299,7 +299,8 @@ func (w *world) raw(cfg Config) *agent {
 			w.t.Errorf("Run = %v", err)
 		}
 	}()
-	a := &agent{Node: n, w: w, quit: sync.OnceFunc(func() { cancel(); <-done })}
+	// No sync.Once: in a bubble time stands still while somebody waits for its mutex.
+	a := &agent{Node: n, w: w, quit: func() { cancel(); <-done }}
 	w.t.Cleanup(a.quit)
 	return a
 }

@@ -166,7 +166,7 @@ func (p *Pool[K, I]) Get(ctx context.Context, key K) (I, error) {
 	s.asked(time.Now())
 	if i, ok := p.take(s); ok {
 		p.handouts++
-		p.headStart(time.Now())
+		p.headStart(s, time.Now())
 		p.fill()
 		p.mu.Unlock()
 		return i, nil

@@ -151,17 +151,26 @@ func (p *Pool[K, I]) fail(s *shelf[I], err error) {
 	p.wake()
 }
 
-// headStartTime is how long an instance that was handed out is left alone before the
-// next one is started in its place: starts are heavy work for the machine, and
-// most of what is handed out has done its own by then.
-const headStartTime = 10 * time.Millisecond
+// An instance that was handed out is left alone for a while before the next one
+// is started in its place: starts are heavy work for the machine, and most of what
+// is handed out has done its own by then. A shelf that is more than half empty
+// cannot wait that long.
+const (
+	headStartTime  = 50 * time.Millisecond
+	shortHeadStart = 10 * time.Millisecond
+)
 
-// headStart puts off refills for a moment, but not again and again.
-func (p *Pool[K, I]) headStart(now time.Time) {
-	if now.After(p.quiet) {
-		p.quiet = now.Add(headStartTime)
-		p.wake()
+// headStart puts off refills for a moment, but not again and again. s is the
+// shelf that an instance was taken from.
+func (p *Pool[K, I]) headStart(s *shelf[I], now time.Time) {
+	if !now.After(p.quiet) {
+		return
 	}
+	p.quiet = now.Add(headStartTime)
+	if 2*len(s.idle) < p.wanted(s) {
+		p.quiet = now.Add(shortHeadStart)
+	}
+	p.wake()
 }
 
 // wake lets Run find out anew when it has to look again.

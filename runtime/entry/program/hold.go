@@ -15,6 +15,7 @@ import (
 type asked struct {
 	api, s3 bool
 	conns   int
+	command string // to read ahead; empty = none
 }
 
 func parseHold(args []string) (asked, bool) {
@@ -31,6 +32,8 @@ func parseHold(args []string) (asked, bool) {
 				return a, false
 			}
 			a.conns, args = n, args[1:]
+		case args[0] == wire.FlagRead && len(args) > 1:
+			a.command, args = args[1], args[1:]
 		default:
 			return a, false
 		}
@@ -56,6 +59,9 @@ func hold(args []string) int {
 	to, err := greet(a)
 	if err != nil {
 		return fault(err.Error())
+	}
+	if a.command != "" {
+		go readAhead(a.command)
 	}
 	for {
 		select {

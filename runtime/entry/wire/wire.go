@@ -38,6 +38,7 @@ const (
 	FlagAPI   = "-api"   // hold: listen on 127.0.0.1:PortAPI
 	FlagS3    = "-s3"    // hold: listen on 127.0.0.1:PortS3
 	FlagConns = "-conns" // hold: this many sockets that are not connected
+	FlagRead  = "-read"  // hold: the command that is to be expected, to read ahead
 	FlagStdin = "-stdin" // init: the file to read standard input from
 )
 
