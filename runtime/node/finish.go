@@ -72,10 +72,10 @@ func (n *Node) forget(a *attempt) {
 	n.mu.Lock()
 	now := n.cfg.Now()
 	n.ended[a.key] = now
-	for k, at := range n.ended {
-		if now.Sub(at) > rememberEnded {
-			delete(n.ended, k)
-		}
+	n.endings = append(n.endings, a.key)
+	for len(n.endings) > 0 && now.Sub(n.ended[n.endings[0]]) > rememberEnded {
+		delete(n.ended, n.endings[0])
+		n.endings = n.endings[1:]
 	}
 	n.mu.Unlock()
 	n.changed()
@@ -83,17 +83,22 @@ func (n *Node) forget(a *attempt) {
 
 // discard removes what is left of an attempt that is in the log. The promise goes
 // first: an agent that dies here must not run the attempt again.
-func (n *Node) discard(ctx context.Context, a *attempt, id runtime.ID) {
+//
+// reuse: nothing but a container that is known can have seen the folder.
+func (n *Node) discard(ctx context.Context, a *attempt, id runtime.ID, reuse bool) {
 	n.discarding.Add(1)
 	defer n.discarding.Add(-1)
-	if err := removeFile(a.folder.journal()); err != nil {
+	if err := a.folder.forget(); err != nil {
 		n.cfg.Log.Warn("promise not removed", "task", a.key.task, "attempt", a.key.attempt, "err", err)
 	}
-	if id != "" {
-		n.remove(ctx, id)
+	if id != "" && !n.remove(ctx, id) {
+		reuse = false
 	}
 	if a.instance != nil {
-		a.instance.forget()
+		a.instance.forget(reuse)
+	}
+	if reuse && n.blanks.giveBack(a.Assignment.Function.Name, a.folder) {
+		return
 	}
 	// A program that was killed in the middle of a write may leave one more file.
 	n.insist(ctx, func(context.Context) error { return a.folder.removeAll() },
@@ -116,15 +121,15 @@ func (n *Node) tidy(ctx context.Context, cold <-chan struct{}) {
 	}
 }
 
-// remove deletes a container. One that stays is found by the next agent by its
-// labels.
-func (n *Node) remove(ctx context.Context, id runtime.ID) {
-	n.insist(ctx, func(ctx context.Context) error { return n.cfg.Driver.Remove(ctx, id) }, "container not removed yet", "container", id)
+// remove deletes a container, and reports whether it is gone. One that stays is
+// found by the next agent by its labels.
+func (n *Node) remove(ctx context.Context, id runtime.ID) bool {
+	return n.insist(ctx, func(ctx context.Context) error { return n.cfg.Driver.Remove(ctx, id) }, "container not removed yet", "container", id)
 }
 
-// insist repeats an undoing until it succeeds or the agent stops. what and args
-// tell the log of what failed.
-func (n *Node) insist(ctx context.Context, undo func(ctx context.Context) error, what string, args ...any) {
+// insist repeats an undoing until it succeeds, or reports false when the agent
+// stops first. what and args tell the log of what failed.
+func (n *Node) insist(ctx context.Context, undo func(ctx context.Context) error, what string, args ...any) bool {
 	ctx, done := n.outlive(ctx)
 	defer done()
 	for wait := time.Second; !n.left(); wait = min(2*wait, undoTime) {
@@ -132,13 +137,14 @@ func (n *Node) insist(ctx context.Context, undo func(ctx context.Context) error,
 		err := undo(bounded)
 		cancel()
 		if err == nil {
-			return
+			return true
 		}
 		n.cfg.Log.Warn(what, append(args, "err", err)...)
 		if !pause(ctx, wait) {
-			return
+			break
 		}
 	}
+	return false
 }
 
 // outlive returns a context for what follows an attempt's end: orders to the

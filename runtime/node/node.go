@@ -135,6 +135,7 @@ type Node struct {
 	granted  time.Time  // when the last granted heartbeat was sent
 	attempts map[key]*attempt
 	ended    map[key]time.Time // in the log already; kept for a while against late repeats
+	endings  []key             // of ended, oldest first
 	used     functions.Resources
 	engine   engineState
 	shares   []string            // shared folders that are there
@@ -173,7 +174,7 @@ func New(cfg Config) (*Node, error) {
 	}
 	n.cache = newCache(filepath.Join(cfg.DataDir, "cache"), cfg.Cache, cfg.Log, cfg.Now, &n.group, n.room)
 	n.images = newPulled(cfg, n.busyImages)
-	n.warm, n.blanks = n.newWarmth(), newBlanks(cfg.DataDir)
+	n.warm, n.blanks = n.newWarmth(), newBlanks(cfg.DataDir, containerUser())
 	n.served = serve.NewKeeper(serve.Starter{
 		Driver: cfg.Driver, Program: cfg.Entry, Dir: n.doors(), Launch: n.time.Launch, Init: n.time.Init,
 	}, cfg.Log)
