@@ -211,11 +211,11 @@ func walk(root *os.Root, visit func(name string, e fs.DirEntry) error) error {
 }
 
 func removeFile(path string) error {
-	err := os.Remove(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	err := unix.Unlink(path)
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	return err
+	return &fs.PathError{Op: "remove", Path: path, Err: err}
 }
 
 func fullDisk(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }

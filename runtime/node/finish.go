@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/spillway/spillway/functions"
@@ -27,9 +25,7 @@ func (n *Node) finish(work context.Context, a *attempt, out functions.Outcome) b
 			Fin: &functions.Closing{Attempt: a.key.attempt, Node: n.cfg.ID, Outcome: out},
 		}
 	}
-	logged := make(chan struct{})
-	defer close(logged)
-	n.group.Go(func() { a.syncLater(logged, n.cfg.Log) })
+	defer a.syncLater(n.cfg.Log)()
 	for wait := 200 * time.Millisecond; ; wait = min(2*wait, mostWait) {
 		_, err := n.cfg.Link.Append(work, id, event())
 		switch {
@@ -52,16 +48,20 @@ func (n *Node) finish(work context.Context, a *attempt, out functions.Outcome) b
 }
 
 // syncLater makes the outcome outlive a crash of the machine when the log does not
-// take it soon: it may be all that is left of hours of work.
-func (a *attempt) syncLater(logged <-chan struct{}, log *slog.Logger) {
+// take it soon: it may be all that is left of hours of work. Call what it returns
+// when the log has it.
+func (a *attempt) syncLater(log *slog.Logger) (logged func()) {
 	const soon = 200 * time.Millisecond
-	timer := time.NewTimer(soon)
-	defer timer.Stop()
-	select {
-	case <-logged:
-	case <-timer.C:
-		if err := errors.Join(a.folder.sync(), a.folder.syncNames()); err != nil && !errors.Is(err, fs.ErrNotExist) { // logged and removed meanwhile
+	synced := make(chan struct{})
+	timer := time.AfterFunc(soon, func() {
+		defer close(synced)
+		if err := errors.Join(a.folder.sync(), a.folder.syncNames()); err != nil {
 			log.Warn("outcome not synced", "task", a.key.task, "attempt", a.key.attempt, "err", err)
+		}
+	})
+	return func() {
+		if !timer.Stop() {
+			<-synced
 		}
 	}
 }
@@ -151,13 +151,6 @@ func (n *Node) insist(ctx context.Context, undo func(ctx context.Context) error,
 // attempt do not reach it, the agent's stop does.
 func (n *Node) outlive(ctx context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	var watch sync.WaitGroup
-	watch.Go(func() {
-		select {
-		case <-n.leaving:
-			cancel(errStopping)
-		case <-ctx.Done():
-		}
-	})
-	return ctx, func() { cancel(nil); watch.Wait() }
+	stop := context.AfterFunc(n.stay, func() { cancel(errStopping) })
+	return ctx, func() { stop(); cancel(nil) }
 }
