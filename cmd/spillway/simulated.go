@@ -38,7 +38,8 @@ func (s simulated) Pull(ctx context.Context, image string, progress func(runtime
 }
 
 // simulate does what the event asks for: it says lines, sleeps 20 ms unless told
-// otherwise, writes an output file, and exits. Its result is the event.
+// otherwise, writes an output file, and exits. Its result is the event,
+// unless it is told to leave none.
 func simulate(ctx context.Context, p *runtimetest.Process) int {
 	event := json.NewDecoder(p.Stdin)
 	var raw json.RawMessage
@@ -50,6 +51,7 @@ func simulate(ctx context.Context, p *runtimetest.Process) int {
 		Say     []string `json:"say"`
 		SleepMS int      `json:"sleep_ms"`
 		Output  string   `json:"output"` // name of a file that holds its own name
+		Mute    bool     `json:"mute"`   // no result
 		Exit    int      `json:"exit"`
 	}{SleepMS: 20}
 	_ = json.Unmarshal(raw, &knobs) // an event that is no object has no knobs
@@ -63,7 +65,10 @@ func simulate(ctx context.Context, p *runtimetest.Process) int {
 	case <-ctx.Done():
 		return 143
 	}
-	files := map[string][]byte{"/task/result.json": raw}
+	files := map[string][]byte{}
+	if !knobs.Mute {
+		files["/task/result.json"] = raw
+	}
 	if knobs.Output != "" {
 		files["/task/out/"+knobs.Output] = []byte(knobs.Output)
 	}

@@ -49,6 +49,7 @@ type attempt struct {
 	// instance is the warm container that the attempt has got, or nil; used only by
 	// the attempt's own goroutine.
 	instance *instance
+	laidOut  bool // the folder is as a container may see it; used only before and by the attempt's own goroutine
 	output   *capture
 	news     reporter
 	fenced   atomic.Bool // ordered to stop for want of a lease
@@ -73,7 +74,8 @@ func newAttempt(dataDir string, r record) *attempt {
 // persist writes down the promise. It need not outlive a crash of the machine: no
 // container does, and the next agent's new boot tells the leader so.
 func (a *attempt) persist(b *blanks) error {
-	if !b.take(a.folder) {
+	a.laidOut = b.take(a.Assignment.Function.Name, a.folder)
+	if !a.laidOut {
 		if err := a.folder.make(); err != nil {
 			return err
 		}

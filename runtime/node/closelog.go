@@ -17,8 +17,6 @@ const logPatience = 10 * time.Second
 // closeLog ends the log and brings it to the store. A log that cannot be kept is
 // no reason to fail an attempt.
 func (n *Node) closeLog(ctx context.Context, a *attempt) (*functions.ObjectRef, string) {
-	ctx, done := n.outlive(ctx)
-	defer done()
 	if err := a.output.finish(); err != nil {
 		n.cfg.Log.Warn("log not complete", "task", a.key.task, "attempt", a.key.attempt, "err", err)
 	}
@@ -36,6 +34,8 @@ func (n *Node) closeLog(ctx context.Context, a *attempt) (*functions.ObjectRef, 
 	if err != nil || info.Size() == 0 {
 		return nil, ending
 	}
+	ctx, done := n.outlive(ctx)
+	defer done()
 	ctx, cancel := context.WithTimeoutCause(ctx, logPatience+transferTime(info.Size())-time.Minute, functions.ErrTimeout)
 	defer cancel()
 	ref, err := n.put(ctx, a.prefix()+".log.jsonl", f, info.Size(), "application/x-ndjson")

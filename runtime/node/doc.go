@@ -14,10 +14,10 @@
 //	cache/                    contents of inputs, for later tasks (cache.go)
 //	warm.json                 functions that keep a fixed number of warm containers
 //	warm/                     a folder of each warm container, as an attempt's (instance.go)
-//	blank/                    empty folders for attempts to come (blank.go)
+//	blank/                    tidy folders for attempts to come, new and used ones (blank.go)
 //	tasks/TASK.ATTEMPT/
 //	    attempt.jsonl         what was admitted, how far it came, how it ended (journal.go);
-//	                          its absence means: nothing to do here
+//	                          absent or empty: nothing to do here
 //	    event.json, in/       given to the container, read-only
 //	    work/                 /task of the container: out/, result.json, progress
 //	    tmp/                  /tmp of the container

@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/spillway/spillway/functions"
@@ -27,9 +25,7 @@ func (n *Node) finish(work context.Context, a *attempt, out functions.Outcome) b
 			Fin: &functions.Closing{Attempt: a.key.attempt, Node: n.cfg.ID, Outcome: out},
 		}
 	}
-	logged := make(chan struct{})
-	defer close(logged)
-	n.group.Go(func() { a.syncLater(logged, n.cfg.Log) })
+	defer a.syncLater(n.cfg.Log)()
 	for wait := 200 * time.Millisecond; ; wait = min(2*wait, mostWait) {
 		_, err := n.cfg.Link.Append(work, id, event())
 		switch {
@@ -52,16 +48,20 @@ func (n *Node) finish(work context.Context, a *attempt, out functions.Outcome) b
 }
 
 // syncLater makes the outcome outlive a crash of the machine when the log does not
-// take it soon: it may be all that is left of hours of work.
-func (a *attempt) syncLater(logged <-chan struct{}, log *slog.Logger) {
+// take it soon: it may be all that is left of hours of work. Call what it returns
+// when the log has it.
+func (a *attempt) syncLater(log *slog.Logger) (logged func()) {
 	const soon = 200 * time.Millisecond
-	timer := time.NewTimer(soon)
-	defer timer.Stop()
-	select {
-	case <-logged:
-	case <-timer.C:
-		if err := errors.Join(a.folder.sync(), a.folder.syncNames()); err != nil && !errors.Is(err, fs.ErrNotExist) { // logged and removed meanwhile
+	synced := make(chan struct{})
+	timer := time.AfterFunc(soon, func() {
+		defer close(synced)
+		if err := errors.Join(a.folder.sync(), a.folder.syncNames()); err != nil {
 			log.Warn("outcome not synced", "task", a.key.task, "attempt", a.key.attempt, "err", err)
+		}
+	})
+	return func() {
+		if !timer.Stop() {
+			<-synced
 		}
 	}
 }
@@ -72,10 +72,10 @@ func (n *Node) forget(a *attempt) {
 	n.mu.Lock()
 	now := n.cfg.Now()
 	n.ended[a.key] = now
-	for k, at := range n.ended {
-		if now.Sub(at) > rememberEnded {
-			delete(n.ended, k)
-		}
+	n.endings = append(n.endings, a.key)
+	for len(n.endings) > 0 && now.Sub(n.ended[n.endings[0]]) > rememberEnded {
+		delete(n.ended, n.endings[0])
+		n.endings = n.endings[1:]
 	}
 	n.mu.Unlock()
 	n.changed()
@@ -87,18 +87,25 @@ const removeDelay = 20 * time.Millisecond
 
 // discard removes what is left of an attempt that is in the log. The promise goes
 // first: an agent that dies here must not run the attempt again.
-func (n *Node) discard(ctx context.Context, a *attempt, id runtime.ID) {
+//
+// reuse: nothing but a container that is known can have seen the folder.
+func (n *Node) discard(ctx context.Context, a *attempt, id runtime.ID, reuse bool) {
 	n.discarding.Add(1)
 	defer n.discarding.Add(-1)
-	if err := removeFile(a.folder.journal()); err != nil {
+	if err := a.folder.forget(); err != nil {
 		n.cfg.Log.Warn("promise not removed", "task", a.key.task, "attempt", a.key.attempt, "err", err)
 	}
 	if id != "" {
 		pause(ctx, removeDelay) // when the agent stops, at once
-		n.remove(ctx, id)
+		if !n.remove(ctx, id) {
+			reuse = false
+		}
 	}
 	if a.instance != nil {
-		a.instance.forget()
+		a.instance.forget(reuse)
+	}
+	if reuse && n.blanks.giveBack(a.Assignment.Function.Name, a.folder) {
+		return
 	}
 	// A program that was killed in the middle of a write may leave one more file.
 	n.insist(ctx, func(context.Context) error { return a.folder.removeAll() },
@@ -121,15 +128,15 @@ func (n *Node) tidy(ctx context.Context, cold <-chan struct{}) {
 	}
 }
 
-// remove deletes a container. One that stays is found by the next agent by its
-// labels.
-func (n *Node) remove(ctx context.Context, id runtime.ID) {
-	n.insist(ctx, func(ctx context.Context) error { return n.cfg.Driver.Remove(ctx, id) }, "container not removed yet", "container", id)
+// remove deletes a container, and reports whether it is gone. One that stays is
+// found by the next agent by its labels.
+func (n *Node) remove(ctx context.Context, id runtime.ID) bool {
+	return n.insist(ctx, func(ctx context.Context) error { return n.cfg.Driver.Remove(ctx, id) }, "container not removed yet", "container", id)
 }
 
-// insist repeats an undoing until it succeeds or the agent stops. what and args
-// tell the log of what failed.
-func (n *Node) insist(ctx context.Context, undo func(ctx context.Context) error, what string, args ...any) {
+// insist repeats an undoing until it succeeds, or reports false when the agent
+// stops first. what and args tell the log of what failed.
+func (n *Node) insist(ctx context.Context, undo func(ctx context.Context) error, what string, args ...any) bool {
 	ctx, done := n.outlive(ctx)
 	defer done()
 	for wait := time.Second; !n.left(); wait = min(2*wait, undoTime) {
@@ -137,26 +144,20 @@ func (n *Node) insist(ctx context.Context, undo func(ctx context.Context) error,
 		err := undo(bounded)
 		cancel()
 		if err == nil {
-			return
+			return true
 		}
 		n.cfg.Log.Warn(what, append(args, "err", err)...)
 		if !pause(ctx, wait) {
-			return
+			break
 		}
 	}
+	return false
 }
 
 // outlive returns a context for what follows an attempt's end: orders to the
 // attempt do not reach it, the agent's stop does.
 func (n *Node) outlive(ctx context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	var watch sync.WaitGroup
-	watch.Go(func() {
-		select {
-		case <-n.leaving:
-			cancel(errStopping)
-		case <-ctx.Done():
-		}
-	})
-	return ctx, func() { cancel(nil); watch.Wait() }
+	stop := context.AfterFunc(n.stay, func() { cancel(errStopping) })
+	return ctx, func() { stop(); cancel(nil) }
 }

@@ -152,9 +152,9 @@ func TestImagesAreKeptWithinTheirBudget(t *testing.T) {
 		// What somebody else has put in its place is not the node's any more.
 		a.images.mu.Lock()
 		a.images.images["old"] = imageUse{ID: "fake:young", Used: time.Now().Add(-3 * time.Hour)}
+		a.images.budget = 1
 		a.images.mu.Unlock()
 		d.Add("young", runtimetest.Box)
-		a.images.budget = 1
 		time.Sleep(time.Hour)
 		if !d.has("old") {
 			t.Error("an image went that somebody else had brought under the same name")

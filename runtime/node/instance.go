@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -15,13 +17,14 @@ import (
 
 // instance is a container that has been started and waits for a task.
 type instance struct {
-	n       *Node
-	id      runtime.ID
-	folder  folder             // what the container sees of this machine
-	image   runtime.Image      // that it was made from
-	session *entryprog.Session // nil while it starts
-	ready   time.Time
-	early   bool // it was ready before its attempt came
+	n        *Node
+	id       runtime.ID
+	function functions.Name
+	folder   folder             // what the container sees of this machine
+	image    runtime.Image      // that it was made from
+	session  *entryprog.Session // nil while it starts
+	ready    time.Time
+	early    bool // it was ready before its attempt came
 }
 
 // Done implements pool.Instance.
@@ -38,14 +41,18 @@ func (i *instance) Close() {
 	if i.id != "" {
 		i.n.remove(context.Background(), i.id)
 	}
-	i.forget()
+	i.forget(false)
 }
 
-// forget gives up what the node knows of a container that is gone.
-func (i *instance) forget() {
+// forget gives up what the node knows of a container that is gone. reuse: the
+// folder may serve another container of the function.
+func (i *instance) forget(reuse bool) {
 	i.n.mu.Lock()
 	delete(i.n.warmed, i.id)
 	i.n.mu.Unlock()
+	if reuse && i.n.blanks.giveBack(i.function, i.folder) {
+		return
+	}
 	if err := i.folder.removeAll(); err != nil {
 		i.n.cfg.Log.Warn("folder of a warm container not removed", "container", i.id, "err", err)
 	}
@@ -67,7 +74,7 @@ func (n *Node) startWarm(ctx context.Context, k warmKey) (_ *instance, err error
 	limited, cancel := context.WithTimeoutCause(ctx, n.time.Launch, functions.ErrTimeout)
 	defer cancel()
 	name := strings.ToLower(rand.Text()[:12])
-	i := &instance{n: n, folder: folder(filepath.Join(n.cfg.DataDir, "warm", name))}
+	i := &instance{n: n, function: k.function, folder: folder(filepath.Join(n.cfg.DataDir, "warm", name))}
 	defer func() {
 		if err != nil {
 			i.Close()
@@ -76,7 +83,7 @@ func (n *Node) startWarm(ctx context.Context, k warmKey) (_ *instance, err error
 	if i.image, err = n.cfg.Driver.Image(limited, spec.Image); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(i.folder.make(), i.folder.layOut(containerUser(), true)); err != nil {
+	if err := i.furnish(); err != nil {
 		return nil, err
 	}
 	door, err := entryprog.NewDoor(i.folder.path("door"))
@@ -104,6 +111,19 @@ func (n *Node) startWarm(ctx context.Context, k warmKey) (_ *instance, err error
 	}
 	i.ready = n.cfg.Now()
 	return i, nil
+}
+
+// furnish gives the container the folders that it sees, those for inputs among
+// them.
+func (i *instance) furnish() error {
+	if err := os.MkdirAll(filepath.Dir(string(i.folder)), 0o700); err != nil {
+		return fmt.Errorf("make a folder for warm containers: %w", err)
+	}
+	if i.n.blanks.take(i.function, i.folder) {
+		// Of an earlier task nothing may be seen: this one's event comes later.
+		return errors.Join(makeFolder(i.folder.in(), 0o755), os.Truncate(i.folder.event(), 0))
+	}
+	return errors.Join(i.folder.make(), i.folder.layOut(containerUser(), true))
 }
 
 // warmSpec is containerSpec as far as no task is needed for it. Everything that

@@ -24,6 +24,18 @@ type entry struct {
 	Outcome *functions.Outcome `json:"outcome,omitempty"` // how it ended; only the log does not know yet
 }
 
+// forget makes the journal say nothing. It is cut to one byte, a line break, and
+// not to none: ext4 brings a file that was emptied to the disk when it is next
+// written and closed, and another attempt may use this one.
+func (f folder) forget() error {
+	if err := os.Truncate(f.journal(), int64(len(lineBreak))); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("empty attempt.jsonl: %w", err)
+	}
+	return nil
+}
+
+const lineBreak = "\n"
+
 // note appends a line. It outlives the agent; after sync and syncNames, the
 // machine as well.
 func (f folder) note(e entry) (err error) {
@@ -36,7 +48,7 @@ func (f folder) note(e entry) (err error) {
 		return fmt.Errorf("write attempt.jsonl: %w", err)
 	}
 	// The line break in front: what a full disk has cut must not spoil this line.
-	_, err = file.Write(slices.Concat([]byte("\n"), line, []byte("\n")))
+	_, err = file.Write(slices.Concat([]byte(lineBreak), line, []byte(lineBreak)))
 	if err = errors.Join(err, file.Close()); err != nil {
 		return fmt.Errorf("write attempt.jsonl: %w", err)
 	}
@@ -64,7 +76,7 @@ func (f folder) memory() (m entry, err error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return m, nil
 	}
-	if err != nil {
+	if err != nil || string(data) == lineBreak { // nothing is promised yet, or any more
 		return m, err
 	}
 	for line := range bytes.Lines(data) {

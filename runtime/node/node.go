@@ -116,9 +116,11 @@ func (t Timings) withDefaults() Timings {
 type Node struct {
 	cfg     Config
 	time    Timings
-	starts  chan *attempt // from Admit to Run
-	closed  chan struct{} // closed when Run admits no more
-	leaving chan struct{} // closed when Run leaves running attempts to the next agent
+	starts  chan *attempt   // from Admit to Run
+	closed  chan struct{}   // closed when Run admits no more
+	leaving <-chan struct{} // closed when Run leaves running attempts to the next agent
+	stay    context.Context // whose end leaving is
+	leave   func()
 	nudge   chan struct{} // asks for a heartbeat now
 	group   sync.WaitGroup
 	cache   *cache
@@ -135,6 +137,7 @@ type Node struct {
 	granted  time.Time  // when the last granted heartbeat was sent
 	attempts map[key]*attempt
 	ended    map[key]time.Time // in the log already; kept for a while against late repeats
+	endings  []key             // of ended, oldest first
 	used     functions.Resources
 	engine   engineState
 	shares   []string            // shared folders that are there
@@ -167,13 +170,15 @@ func New(cfg Config) (*Node, error) {
 	cfg.Log = cfg.Log.With("component", "node", "node", cfg.ID)
 	n := &Node{
 		cfg: cfg, time: cfg.Timings.withDefaults(),
-		starts: make(chan *attempt), closed: make(chan struct{}), leaving: make(chan struct{}), nudge: make(chan struct{}, 1),
+		starts: make(chan *attempt), closed: make(chan struct{}), nudge: make(chan struct{}, 1),
 		attempts: make(map[key]*attempt), ended: make(map[key]time.Time), warmed: make(map[runtime.ID]bool),
 		engine: engineState{reason: "the container engine was not asked yet"},
 	}
+	stay, end := context.WithCancel(context.Background())
+	n.stay, n.leaving, n.leave = stay, stay.Done(), end
 	n.cache = newCache(filepath.Join(cfg.DataDir, "cache"), cfg.Cache, cfg.Log, cfg.Now, &n.group, n.room)
 	n.images = newPulled(cfg, n.busyImages)
-	n.warm, n.blanks = n.newWarmth(), newBlanks(cfg.DataDir)
+	n.warm, n.blanks = n.newWarmth(), newBlanks(cfg.DataDir, containerUser())
 	n.served = serve.NewKeeper(serve.Starter{
 		Driver: cfg.Driver, Program: cfg.Entry, Dir: n.doors(), Launch: n.time.Launch, Init: n.time.Init,
 	}, cfg.Log)
@@ -223,7 +228,7 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 	cool()
 	n.tidy(ctx, cold)
-	close(n.leaving)
+	n.leave()
 	leave(errStopping)
 	<-cold
 	n.group.Wait()

@@ -42,7 +42,7 @@ func (n *Node) run(work context.Context, a *attempt) {
 	if a.spec.Contract.Serves() { // it serves other tasks, or is ended by who keeps it
 		id = ""
 	}
-	n.discard(work, a, id)
+	n.discard(work, a, id, out.Failure == nil)
 }
 
 // execute takes the attempt from wherever it stands to its outcome.
@@ -128,8 +128,8 @@ func (n *Node) start(ctx context.Context, a *attempt) (id runtime.ID, fail *func
 // after an order to stop has failed because of the order.
 func (n *Node) timed(ctx context.Context, a *attempt, p functions.Phase, phase func() *functions.Failure) *functions.Failure {
 	a.enter(p)
-	n.changed()
-	n.cfg.Link.Progress(functions.Progress{Task: a.key.task, Attempt: a.key.attempt, Phase: p, At: n.cfg.Now()})
+	news := time.AfterFunc(passing, func() { n.tell(a, p) })
+	defer news.Stop()
 	began := n.cfg.Now()
 	fail := phase()
 	took := n.cfg.Now().Sub(began)
@@ -142,6 +142,21 @@ func (n *Node) timed(ctx context.Context, a *attempt, p functions.Phase, phase f
 	}
 	fail.Phase = p
 	return fail
+}
+
+// passing is how long a phase may take before anybody is told of it. Most are over
+// by then, and what they were was worth no message.
+const passing = 20 * time.Millisecond
+
+// tell says that an attempt is in a phase, unless it has left it meanwhile.
+func (n *Node) tell(a *attempt, p functions.Phase) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.phase != p {
+		return
+	}
+	n.changed()
+	n.cfg.Link.Progress(functions.Progress{Task: a.key.task, Attempt: a.key.attempt, Phase: p, At: n.cfg.Now()})
 }
 
 // classOf is empty for success.

@@ -101,6 +101,12 @@ func TestATaskFromInputToOutput(t *testing.T) {
 		if !slices.ContainsFunc(w.log.progress, func(p functions.Progress) bool { return p.Fraction == 0.5 && p.Message == "half way" }) {
 			t.Errorf("no progress in %+v", w.log.progress)
 		}
+		told := func(p functions.Phase) bool {
+			return slices.ContainsFunc(w.log.progress, func(q functions.Progress) bool { return q.Phase == p && q.Message == "" })
+		}
+		if !told(functions.PhaseRun) || told(functions.PhaseStage) {
+			t.Errorf("told of %+v; a phase is told when it lasts, and only then", w.log.progress)
+		}
 		if len(w.log.lines) != 2 || w.log.lines[0].N != 1 || w.log.lines[0].Stream != "stdout" {
 			t.Errorf("live lines %+v", w.log.lines)
 		}

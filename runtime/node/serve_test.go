@@ -45,7 +45,7 @@ func TestServingIsNotAdopted(t *testing.T) {
 		as := w.web(first, "web", "box", `{}`)
 		first.quit()
 		a := newAttempt(w.config().DataDir, record{Assignment: as})
-		if err := a.persist(newBlanks(t.TempDir())); err != nil {
+		if err := a.persist(newBlanks(t.TempDir(), containerUser())); err != nil {
 			t.Fatal(err)
 		}
 		if err := a.folder.note(entry{State: &state{StartedAt: time.Now()}}); err != nil {

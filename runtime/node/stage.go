@@ -12,6 +12,7 @@ import (
 	"github.com/spillway/spillway/functions"
 	"github.com/spillway/spillway/runtime"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 )
 
 // mostEvent bounds an event that is an object: it is held in memory and fed to
@@ -46,11 +47,29 @@ func (n *Node) stage(ctx context.Context, a *attempt) ([]byte, *functions.Failur
 	if err != nil {
 		return nil, &functions.Failure{Class: functions.Permanent, Message: "the event is not JSON: " + err.Error()}
 	}
-	// Written and not replaced: a warm container has the file mounted already.
-	if err := os.WriteFile(a.folder.event(), envelope, 0o644); err != nil {
+	if err := a.folder.writeEvent(envelope); err != nil {
 		return nil, diskFailure("write event.json", err)
 	}
 	return event, nil
+}
+
+// writeEvent puts an event in the place of what event.json held. The file is
+// written and not replaced, for a warm container has it mounted already; and it
+// is never emptied, for the reason that forget gives.
+func (f folder) writeEvent(envelope []byte) (err error) {
+	file, err := os.OpenFile(f.event(), os.O_WRONLY|os.O_CREATE, 0o644)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	if _, err := file.Write(envelope); err != nil {
+		return err
+	}
+	info, err := file.Stat()
+	if err != nil || info.Size() == int64(len(envelope)) {
+		return err
+	}
+	return file.Truncate(int64(len(envelope)))
 }
 
 // event is the JSON that the function is given.
@@ -81,10 +100,20 @@ func (n *Node) event(ctx context.Context, a *attempt) ([]byte, *functions.Failur
 
 // furnish gives the attempt the folders that its container sees, as new.
 func (n *Node) furnish(a *attempt) error {
-	if a.instance != nil {
+	ready := a.laidOut
+	a.laidOut = false
+	inputs := len(a.Assignment.Task.Inputs) > 0
+	switch {
+	case a.instance != nil && ready:
+		return a.instance.folder.swap(a.folder)
+	case a.instance != nil:
 		return a.instance.folder.moveTo(a.folder)
+	case !ready:
+		return a.folder.layOut(containerUser(), inputs)
+	case inputs:
+		return makeFolder(a.folder.in(), 0o755)
 	}
-	return a.folder.layOut(containerUser(), len(a.Assignment.Task.Inputs) > 0)
+	return nil
 }
 
 // bringAll brings every input, several at a time. One that fails ends the others,
@@ -223,6 +252,27 @@ func (f folder) moveTo(to folder) error {
 	for i, old := range f.furniture() {
 		if err := os.Rename(old, news[i]); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// swap is moveTo for a folder that is laid out: what was in it goes to the warm
+// container's, so that nothing is made or removed.
+func (f folder) swap(to folder) error {
+	if err := os.Rename(f.in(), to.in()); err != nil {
+		return err
+	}
+	for i, pair := range [][2]string{{f.work(), to.work()}, {f.tmp(), to.tmp()}, {f.event(), to.event()}} {
+		err := unix.Renameat2(unix.AT_FDCWD, pair[0], unix.AT_FDCWD, pair[1], unix.RENAME_EXCHANGE)
+		if i == 0 && (errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS)) { // not on this file system
+			if err := os.Rename(to.in(), f.in()); err != nil {
+				return err
+			}
+			return f.moveTo(to)
+		}
+		if err != nil {
+			return &os.LinkError{Op: "exchange", Old: pair[0], New: pair[1], Err: err}
 		}
 	}
 	return nil

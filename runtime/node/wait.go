@@ -42,9 +42,7 @@ func (n *Node) wait(ctx context.Context, a *attempt, id runtime.ID, ended bool) 
 	if ended {
 		peaks <- 0
 	} else {
-		group.Go(func() { n.watchDisk(hold, a, over) })
-		group.Go(func() { n.watchProgress(hold, a) })
-		group.Go(func() { peaks <- n.watchMemory(hold, id) })
+		group.Go(func() { peaks <- n.watch(hold, a, id, over) })
 		timer := time.NewTimer(max(0, a.state.StartedAt.Add(a.spec.Timeout.Std()).Sub(n.cfg.Now())))
 		defer timer.Stop()
 		deadline = timer.C
@@ -137,10 +135,27 @@ func (n *Node) stopContainer(ctx context.Context, id runtime.ID, grace time.Dura
 	}
 }
 
+// watch looks after a container that runs until ctx ends, and returns the most
+// memory that was seen in use. Most have ended before there is a first look.
+func (n *Node) watch(ctx context.Context, a *attempt, id runtime.ID, over chan<- *functions.Failure) functions.Bytes {
+	first := min(n.time.Disk, n.time.Progress, firstUsage)
+	if !pause(ctx, first/2) {
+		return 0
+	}
+	var group sync.WaitGroup
+	defer group.Wait()
+	group.Go(func() { n.watchDisk(ctx, a, over) })
+	group.Go(func() { n.watchProgress(ctx, a) })
+	return n.watchMemory(ctx, id)
+}
+
+// firstUsage is how long a container runs before it is asked what it uses.
+const firstUsage = 250 * time.Millisecond
+
 // watchMemory returns the most memory that was seen in use. Short tasks end
 // before the first look: the engine's own peak, where it has one, is as of then.
 func (n *Node) watchMemory(ctx context.Context, id runtime.ID) (peak functions.Bytes) {
-	for every := 250 * time.Millisecond; pause(ctx, every); every = min(2*every, 5*time.Second) {
+	for every := firstUsage; pause(ctx, every); every = min(2*every, 5*time.Second) {
 		bounded, cancel := context.WithTimeout(ctx, 5*time.Second)
 		u, err := n.cfg.Driver.Usage(bounded, id)
 		cancel()
