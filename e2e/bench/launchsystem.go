@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -22,13 +23,14 @@ import (
 // it, and what takes it away when its server has stopped.
 type system struct {
 	runtime string
+	memory  string // flag for a folder that is not on a disk; empty = none
 	present func(ctx context.Context, srv *harness.Server, img *launch.Image) error
 	absent  func(ctx context.Context, node string, img *launch.Image) error
 }
 
 var systems = []system{
-	{"docker", presentInDocker, absentFromDocker},
-	{"oci", presentInStore, absentFromStore},
+	{"docker", "", presentInDocker, absentFromDocker},
+	{"oci", "--oci-dir", presentInStore, absentFromStore},
 }
 
 // presentInStore puts the image into the server's own store of images, which
@@ -78,12 +80,20 @@ const pooled = 8
 // start starts a server on the runtime with one function for each pool size.
 // stop ends it and removes what it leaves.
 func (s system) start(ctx context.Context, b *bench, name string, img *launch.Image, pools ...int) (srv *harness.Server, stop func() error, err error) {
-	srv, err = b.serve(ctx, name, "--runtime", s.runtime, "--max-tasks", "64", "--cpus", "64")
+	args := []string{"--runtime", s.runtime, "--max-tasks", "64", "--cpus", "64"}
+	folder := ""
+	if s.memory != "" {
+		if folder, err = launch.InMemory(s.runtime); err != nil {
+			return nil, nil, err
+		}
+		args = append(args, s.memory, folder)
+	}
+	srv, err = b.serve(ctx, name, args...)
 	if err != nil {
-		return nil, nil, fmt.Errorf("%w (spillway up --runtime %s: %v)", measure.ErrSkip, s.runtime, err)
+		return nil, nil, errors.Join(fmt.Errorf("%w (spillway up --runtime %s: %v)", measure.ErrSkip, s.runtime, err), discard(folder))
 	}
 	stop = func() error {
-		return errors.Join(srv.Stop(time.Minute), s.absent(context.WithoutCancel(ctx), nodeID(name), img))
+		return errors.Join(srv.Stop(time.Minute), s.absent(context.WithoutCancel(ctx), nodeID(name), img), discard(folder))
 	}
 	err = s.present(ctx, srv, img)
 	for _, pool := range pools {
@@ -99,6 +109,14 @@ func (s system) start(ctx context.Context, b *bench, name string, img *launch.Im
 		return nil, nil, errors.Join(err, stop())
 	}
 	return srv, stop, nil
+}
+
+// discard removes a folder, if there is one.
+func discard(folder string) error {
+	if folder == "" {
+		return nil
+	}
+	return os.RemoveAll(folder)
 }
 
 // wholeSystems are calls over HTTP through everything, with and without
