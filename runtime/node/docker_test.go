@@ -17,6 +17,9 @@ import (
 // realDocker is the engine of this machine, with the test image.
 func realDocker(t testing.TB) (*docker.Driver, string) {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("SKIPPED: -short leaves out what runs on an engine")
+	}
 	d, err := docker.New(docker.Config{})
 	if err != nil {
 		t.Fatal(err)

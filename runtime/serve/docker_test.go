@@ -30,6 +30,9 @@ type world struct {
 
 func newWorld(t testing.TB, program string) *world {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("SKIPPED: -short leaves out what runs on an engine")
+	}
 	d, err := docker.New(docker.Config{})
 	if err != nil {
 		t.Fatal(err)
