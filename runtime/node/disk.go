@@ -124,6 +124,7 @@ func diskUsage(dir string) (size functions.Bytes, entries int, err error) {
 	if !errors.Is(err, errDeep) {
 		return size, entries, err
 	}
+	size, entries = 0, 0
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return 0, 0, err
