@@ -107,7 +107,7 @@ func (n *Node) adopt(ctx context.Context, a *attempt) (id runtime.ID, ended bool
 			n.cfg.Log.Info("attempt adopted", "task", a.key.task, "attempt", a.key.attempt, "container", id)
 			return id, ended, n.lostGPUs(a, id)
 		}
-		if !pause(ctx, n.time.Probe/5) {
+		if !functions.Sleep(ctx, n.time.Probe/5) {
 			f := &functions.Failure{Class: functions.Infra, Message: "find the container: " + err.Error()}
 			if o, ok := ordered(ctx); ok {
 				f = o.failure()
@@ -170,7 +170,7 @@ func (n *Node) containers(ctx context.Context, a *attempt) ([]runtime.Info, erro
 // the comparison.
 func (n *Node) sweep(ctx context.Context) {
 	var suspects map[runtime.ID]bool
-	for wait := min(10*time.Second, n.time.Sweep); pause(ctx, wait); wait = n.time.Sweep {
+	for wait := min(10*time.Second, n.time.Sweep); functions.Sleep(ctx, wait); wait = n.time.Sweep {
 		bounded, cancel := context.WithTimeout(ctx, undoTime)
 		found, err := n.cfg.Driver.List(bounded, map[string]string{runtime.LabelNode: string(n.cfg.ID)})
 		cancel()

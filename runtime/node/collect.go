@@ -178,7 +178,7 @@ func (n *Node) put(ctx context.Context, key string, r stored, size int64, conten
 		if err == nil || errors.Is(err, functions.ErrInvalid) || errors.Is(err, functions.ErrTooLarge) {
 			return ref, err
 		}
-		if n.cfg.Now().After(until) || !pause(ctx, wait) {
+		if n.cfg.Now().After(until) || !functions.Sleep(ctx, wait) {
 			return ref, err
 		}
 	}

@@ -78,14 +78,14 @@ func (n *Node) checkRoom(a *attempt) *functions.Failure {
 
 // watchDisk looks at what the container writes, until it is too much.
 func (n *Node) watchDisk(ctx context.Context, a *attempt, over chan<- *functions.Failure) {
-	for pause(ctx, n.time.Disk) {
+	for functions.Sleep(ctx, n.time.Disk) {
 		began := time.Now()
 		if f := n.checkDisk(a); f != nil {
 			over <- f
 			return
 		}
 		// Many files take long to count: never more than a fifth of the time.
-		if !pause(ctx, min(4*time.Since(began), 10*time.Second)) {
+		if !functions.Sleep(ctx, min(4*time.Since(began), 10*time.Second)) {
 			return
 		}
 	}

@@ -13,7 +13,7 @@ import (
 // was sent, which the leader cannot have heard earlier.
 func (n *Node) fence(ctx context.Context) {
 	began := n.cfg.Now()
-	for pause(ctx, n.time.Fence/40) {
+	for functions.Sleep(ctx, n.time.Fence/40) {
 		for _, a := range n.unleased(began) {
 			n.cfg.Log.Warn("attempt fenced", "task", a.key.task, "attempt", a.key.attempt)
 			a.stop(stopOrder{class: functions.NodeLost, message: "no scheduler has heard the node for " + n.time.Fence.String()})

@@ -41,7 +41,7 @@ func (n *Node) finish(work context.Context, a *attempt, out functions.Outcome) b
 			}
 		}
 		n.cfg.Log.Warn("fin event not logged yet", "task", a.key.task, "attempt", a.key.attempt, "err", err)
-		if !pause(work, wait) {
+		if !functions.Sleep(work, wait) {
 			return false
 		}
 	}
@@ -96,7 +96,7 @@ func (n *Node) discard(ctx context.Context, a *attempt, id runtime.ID, reuse boo
 		n.cfg.Log.Warn("promise not removed", "task", a.key.task, "attempt", a.key.attempt, "err", err)
 	}
 	if id != "" {
-		pause(ctx, removeDelay) // when the agent stops, at once
+		functions.Sleep(ctx, removeDelay) // when the agent stops, at once
 		if !n.remove(ctx, id) {
 			reuse = false
 		}
@@ -124,7 +124,7 @@ func (n *Node) tidy(ctx context.Context, cold <-chan struct{}) {
 	case <-cold:
 	case <-ctx.Done():
 	}
-	for n.discarding.Load() > 0 && pause(ctx, 20*time.Millisecond) {
+	for n.discarding.Load() > 0 && functions.Sleep(ctx, 20*time.Millisecond) {
 	}
 }
 
@@ -147,7 +147,7 @@ func (n *Node) insist(ctx context.Context, undo func(ctx context.Context) error,
 			return true
 		}
 		n.cfg.Log.Warn(what, append(args, "err", err)...)
-		if !pause(ctx, wait) {
+		if !functions.Sleep(ctx, wait) {
 			break
 		}
 	}

@@ -45,7 +45,7 @@ func (n *Node) beat(ctx context.Context) {
 		case <-timer.C:
 		case <-n.nudge:
 			timer.Stop()
-			if !pause(ctx, n.time.Heartbeat/20) { // many changes make one heartbeat
+			if !functions.Sleep(ctx, n.time.Heartbeat/20) { // many changes make one heartbeat
 				return
 			}
 		case <-ctx.Done():
@@ -129,7 +129,7 @@ func (n *Node) probe(ctx context.Context) {
 			n.cfg.Log.Info("engine changed", "engine", what, "err", err)
 			n.changed()
 		}
-		if !pause(ctx, n.time.Probe) {
+		if !functions.Sleep(ctx, n.time.Probe) {
 			return
 		}
 	}

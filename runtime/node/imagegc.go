@@ -137,7 +137,7 @@ func (n *Node) collectImages(ctx context.Context) {
 	if n.cfg.ImageBudget == 0 {
 		return
 	}
-	for pause(ctx, n.time.Images) {
+	for functions.Sleep(ctx, n.time.Images) {
 		if _, err := n.images.collect(ctx); err != nil && ctx.Err() == nil {
 			n.cfg.Log.Warn("images not collected", "err", err)
 		}

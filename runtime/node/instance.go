@@ -163,7 +163,7 @@ func (n *Node) clearWarm(ctx context.Context) error {
 		if err == nil {
 			return nil
 		}
-		if !pause(ctx, n.time.Probe/5) {
+		if !functions.Sleep(ctx, n.time.Probe/5) {
 			return err
 		}
 	}

@@ -25,7 +25,7 @@ func (n *Node) pull(ctx context.Context, a *attempt) *functions.Failure {
 	// the task ends and names the image, instead of waiting for ever; a retry
 	// finds the registry again.
 	for again := range pullTries - 1 {
-		if !errors.Is(err, functions.ErrUnavailable) || !pause(ctx, n.time.Heartbeat<<again) {
+		if !errors.Is(err, functions.ErrUnavailable) || !functions.Sleep(ctx, n.time.Heartbeat<<again) {
 			break
 		}
 		err = n.images.pull(ctx, a.spec.Image, tell)

@@ -269,15 +269,3 @@ func (n *Node) left() bool {
 		return false
 	}
 }
-
-// pause waits, and reports false when ctx has ended first.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}

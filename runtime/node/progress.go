@@ -51,7 +51,7 @@ func (r *reporter) offerLine(text string) {
 // from log lines, whichever spoke last.
 func (n *Node) watchProgress(ctx context.Context, a *attempt) {
 	var seen string
-	for pause(ctx, n.time.Progress) {
+	for functions.Sleep(ctx, n.time.Progress) {
 		if text := lastProgress(a.folder.work()); text != seen {
 			seen = text
 			if p, ok := progressOfFile(text); ok {

@@ -214,7 +214,7 @@ func (n *Node) watchShares(ctx context.Context) {
 			}
 		}
 		patience.Stop()
-		if !pause(ctx, n.time.Probe) {
+		if !functions.Sleep(ctx, n.time.Probe) {
 			return
 		}
 	}

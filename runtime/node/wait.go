@@ -108,7 +108,7 @@ func (n *Node) await(ctx context.Context, a *attempt, id runtime.ID) exitReport 
 			n.cfg.Log.Warn("engine away while a container runs", "task", a.key.task, "attempt", a.key.attempt, "err", err)
 		}
 		for {
-			if n.cfg.Now().Sub(away) > n.time.Engine || !pause(ctx, time.Second) {
+			if n.cfg.Now().Sub(away) > n.time.Engine || !functions.Sleep(ctx, time.Second) {
 				return exitReport{exit: exit, err: err}
 			}
 			stdout, stderr := a.output.streams()
@@ -128,7 +128,7 @@ func (n *Node) stopContainer(ctx context.Context, id runtime.ID, grace time.Dura
 		bounded, cancel := context.WithTimeout(ctx, grace+undoTime)
 		err := n.cfg.Driver.Stop(bounded, id, grace)
 		cancel()
-		if err == nil || !pause(ctx, time.Second) {
+		if err == nil || !functions.Sleep(ctx, time.Second) {
 			return
 		}
 		grace = 0
@@ -139,7 +139,7 @@ func (n *Node) stopContainer(ctx context.Context, id runtime.ID, grace time.Dura
 // memory that was seen in use. Most have ended before there is a first look.
 func (n *Node) watch(ctx context.Context, a *attempt, id runtime.ID, over chan<- *functions.Failure) functions.Bytes {
 	first := min(n.time.Disk, n.time.Progress, firstUsage)
-	if !pause(ctx, first/2) {
+	if !functions.Sleep(ctx, first/2) {
 		return 0
 	}
 	var group sync.WaitGroup
@@ -155,7 +155,7 @@ const firstUsage = 250 * time.Millisecond
 // watchMemory returns the most memory that was seen in use. Short tasks end
 // before the first look: the engine's own peak, where it has one, is as of then.
 func (n *Node) watchMemory(ctx context.Context, id runtime.ID) (peak functions.Bytes) {
-	for every := firstUsage; pause(ctx, every); every = min(2*every, 5*time.Second) {
+	for every := firstUsage; functions.Sleep(ctx, every); every = min(2*every, 5*time.Second) {
 		bounded, cancel := context.WithTimeout(ctx, 5*time.Second)
 		u, err := n.cfg.Driver.Usage(bounded, id)
 		cancel()

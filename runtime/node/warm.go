@@ -58,7 +58,7 @@ func (n *Node) keepWarm(ctx context.Context) {
 	var pool sync.WaitGroup
 	pool.Go(func() { n.warm.pool.Run(ctx) })
 	defer pool.Wait()
-	for n.cfg.Deployed != nil && pause(ctx, n.time.Probe) {
+	for n.cfg.Deployed != nil && functions.Sleep(ctx, n.time.Probe) {
 		n.warm.review(n.cfg.Deployed)
 		if err := n.warm.save(); err != nil {
 			n.cfg.Log.Warn("list of warm functions not kept on disk", "err", err)
