@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -61,11 +62,20 @@ func warmOCI(b *testing.B) (*world, Config, string) {
 	if _, err := images.Load(b.Context(), bytes.NewReader(archive)); err != nil {
 		b.Fatal(err)
 	}
+	const group = "spillway-warm-bench"
 	d, err := oci.Open(b.Context(), oci.Config{
-		Dir: filepath.Join(w.dir, "oci"), Program: cfg.Entry, Images: unpacked{images}, Cgroup: "spillway-test",
+		Dir: filepath.Join(w.dir, "oci"), Program: cfg.Entry, Images: unpacked{images}, Cgroup: group,
 	})
 	if err == nil {
-		b.Cleanup(func() { d.Close() })
+		b.Cleanup(func() {
+			d.Close()
+			for _, groups := range []string{"/sys/fs/cgroup/*/" + group + "/*", "/sys/fs/cgroup/*/" + group, "/sys/fs/cgroup/" + group} {
+				found, _ := filepath.Glob(groups)
+				for _, dir := range found {
+					_ = syscall.Rmdir(dir) // a file is none, and what is in use stays
+				}
+			}
+		})
 		_, err = d.Probe(b.Context())
 	}
 	if err != nil {
