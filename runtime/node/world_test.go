@@ -119,6 +119,7 @@ type memLog struct {
 	ids      map[string]functions.Event
 	appends  int
 	beats    []functions.Heartbeat
+	before   int // of them, those of earlier agents
 	progress []functions.Progress
 	lines    []functions.LogLine
 }
@@ -176,10 +177,11 @@ func (l *memLog) set(change func(*memLog)) {
 	change(l)
 }
 
+// lastBeat is the last one of the agent that was started last.
 func (l *memLog) lastBeat() functions.Heartbeat {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.beats) == 0 {
+	if len(l.beats) == l.before {
 		return functions.Heartbeat{}
 	}
 	return l.beats[len(l.beats)-1]
@@ -287,6 +289,7 @@ func (w *world) agent(cfg Config) *agent {
 
 func (w *world) raw(cfg Config) *agent {
 	w.t.Helper()
+	w.log.set(func(l *memLog) { l.before = len(l.beats) })
 	n, err := New(cfg)
 	if err != nil {
 		w.t.Fatal(err)
