@@ -29,6 +29,10 @@ func (b *bench) bursts(ctx context.Context, img *launch.Image) error {
 		}
 		for _, pool := range pools {
 			c := &caller{srv: srv, path: fmt.Sprintf("/v1/functions/pool-%d/invoke", pool)}
+			if _, err := c.once(ctx); err != nil { // a pool begins with its function's first call
+				return errors.Join(err, stop())
+			}
+			c = &caller{srv: srv, path: c.path}
 			for times := 1; times <= 4; times++ {
 				progress("launch: %s, %d calls at once on %d waiting containers", s.runtime, pool*times, pool)
 				got, err := volleys(ctx, b.volleys, pool*times, c.once)

@@ -27,7 +27,7 @@ const setHTTP = "Ratio of rates at the same number of connections"
 var connections = []int{1, 16, 64}
 
 // httpSpec is a function that is a server, in one container that stays.
-const httpSpec = "name: echo\nimage: %s\ncontract: http\nreuse: forever\nwarm: 1\nhttp: {port: 8080, concurrency: 64}\ndevice: never\nlimits: {cpus: 1, memory: 64MiB, pids: 64}\n"
+const httpSpec = "name: echo\nimage: %s\ncontract: http\nreuse: forever\nhttp: {port: 8080, concurrency: 64}\ndevice: never\nlimits: {cpus: 1, memory: 64MiB, pids: 64}\n"
 
 // endpoint is one server that answers calls.
 type endpoint struct {
