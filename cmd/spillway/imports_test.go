@@ -52,7 +52,7 @@ var allowed = map[string][]string{
 	"runtime/cgroups":           {"functions", "runtime"},
 	"runtime/ocispec":           {"functions", "runtime", "github.com/moby/profiles/seccomp", "github.com/opencontainers/runtime-spec/..."},
 	"runtime/oci":               {"functions", "runtime", "runtime/cdi", "runtime/cgroups", "runtime/entry/wire", "runtime/entry/framelog", "runtime/ocispec", "github.com/opencontainers/runtime-spec/...", "golang.org/x/sys/..."},
-	"runtime/containerd": {"functions", "runtime", "runtime/cdi", "runtime/cgroups", "runtime/entry", "runtime/entry/framelog", "runtime/entry/wire", "runtime/ocispec",
+	"runtime/containerd": {"functions", "functions/flight", "runtime", "runtime/cdi", "runtime/cgroups", "runtime/entry", "runtime/entry/framelog", "runtime/entry/wire", "runtime/ocispec",
 		"github.com/containerd/...", "github.com/distribution/reference", "github.com/opencontainers/...", "google.golang.org/grpc/..."},
 	"runtime/containerd/containerdtest": {},
 	"runtime/gpu":                       {"functions"},

@@ -31,6 +31,7 @@ import (
 	"google.golang.org/grpc/backoff"
 
 	"github.com/spillway/spillway/functions"
+	"github.com/spillway/spillway/functions/flight"
 	"github.com/spillway/spillway/runtime"
 	"github.com/spillway/spillway/runtime/cgroups"
 	"github.com/spillway/spillway/runtime/ocispec"
@@ -78,13 +79,13 @@ type Driver struct {
 	alive context.Context // ends with Close; what it does in the background lives in it
 	stop  context.CancelFunc
 	work  sync.WaitGroup
+	pulls flight.Group[runtime.PullProgress]
 
 	mu          sync.Mutex // guards the fields below
 	snapshotter string     // empty until it was asked for
 	creating    map[runtime.ID]bool
 	outputs     map[runtime.ID][]*output
 	reaping     map[runtime.ID]chan struct{} // each is closed when the container's task is deleted
-	pulls       map[string]*pull
 }
 
 const (
@@ -139,7 +140,7 @@ func New(c Config) (*Driver, error) {
 	return &Driver{
 		alive: alive, stop: stop,
 		cfg: c, engine: engine, cgroups: groups, seccomp: filter, log: c.Log.With("component", "containerd"), snapshotter: c.Snapshotter,
-		creating: map[runtime.ID]bool{}, outputs: map[runtime.ID][]*output{}, reaping: map[runtime.ID]chan struct{}{}, pulls: map[string]*pull{},
+		creating: map[runtime.ID]bool{}, outputs: map[runtime.ID][]*output{}, reaping: map[runtime.ID]chan struct{}{},
 	}, nil
 }
 

@@ -24,6 +24,7 @@ type gate struct {
 
 func (g *gate) Archive(ctx context.Context, image string, progress func(runtime.PullProgress)) (io.ReadCloser, error) {
 	g.asked.Add(1)
+	progress(runtime.PullProgress{Total: 2}) // whoever joins hears it
 	select {
 	case <-g.open:
 	case <-ctx.Done():
@@ -52,17 +53,24 @@ func TestImages(t *testing.T) {
 	// Three who want one image share one pull, and one who gives up ends it for nobody else.
 	impatient, cancel := context.WithCancel(ctx)
 	gaveUp := make(chan error, 1)
-	go func() { gaveUp <- d.Pull(impatient, p.image, nil) }()
-	var heard atomic.Int32
+	var joined, heard atomic.Int32
+	count := func(now runtime.PullProgress) {
+		if now.Done == 0 {
+			joined.Add(1)
+		} else {
+			heard.Add(1)
+		}
+	}
+	go func() { gaveUp <- d.Pull(impatient, p.image, count) }()
 	var all sync.WaitGroup
 	for range 2 {
 		all.Go(func() {
-			if err := d.Pull(ctx, p.image, func(runtime.PullProgress) { heard.Add(1) }); err != nil {
+			if err := d.Pull(ctx, p.image, count); err != nil {
 				t.Errorf("Pull: %v", err)
 			}
 		})
 	}
-	waitFor(t, "all have joined the pull", func() bool { return joined(d) == 3 })
+	waitFor(t, "all have joined the pull", func() bool { return joined.Load() == 3 })
 	cancel()
 	if err := <-gaveUp; !errors.Is(err, context.Canceled) {
 		t.Errorf("Pull on a context that ends: %v, want it to say so", err)
@@ -138,14 +146,4 @@ func TestPullIsCalledOffWithTheLast(t *testing.T) {
 	if n := source.asked.Load(); n != 2 {
 		t.Errorf("the source was asked %d times, want 2", n)
 	}
-}
-
-func joined(d *Driver) int {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	n := 0
-	for _, p := range d.pulls {
-		n += p.who
-	}
-	return n
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 
 	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/images"
@@ -13,19 +12,6 @@ import (
 	"github.com/spillway/spillway/functions"
 	"github.com/spillway/spillway/runtime"
 )
-
-// pull is the fetching of one image, for all who want it. It is called off when
-// the last of them has gone.
-type pull struct {
-	cancel context.CancelFunc
-	done   chan struct{} // closed when err is set
-	err    error
-	who    int // guarded by Driver.mu
-
-	mu      sync.Mutex // guards tell
-	tell    map[int]func(runtime.PullProgress)
-	tellers int
-}
 
 // Pull implements runtime.Driver.
 func (d *Driver) Pull(ctx context.Context, name string, progress func(runtime.PullProgress)) error {
@@ -39,81 +25,18 @@ func (d *Driver) Pull(ctx context.Context, name string, progress func(runtime.Pu
 	case ready:
 		return nil
 	}
-	p := d.join(name, full)
-	defer d.leave(full, p)
-	defer p.listen(progress)()
-	select {
-	case <-p.done:
-		return p.err
-	case <-ctx.Done():
+	err = d.pulls.Do(ctx, full, progress, func(ctx context.Context, report func(runtime.PullProgress)) error {
+		d.work.Add(1) // Close waits for it
+		defer d.work.Done()
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		defer context.AfterFunc(d.alive, cancel)()
+		return d.fetch(d.in(ctx), name, full, report)
+	})
+	if err != nil && ctx.Err() != nil {
 		return fmt.Errorf("pull image %s: %w", name, context.Cause(ctx))
 	}
-}
-
-// join returns the pull of an image, which it begins if nobody has.
-func (d *Driver) join(name, full string) *pull {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	p := d.pulls[full]
-	if p == nil {
-		ctx, cancel := context.WithCancel(d.alive)
-		p = &pull{cancel: cancel, done: make(chan struct{}), tell: map[int]func(runtime.PullProgress){}}
-		d.pulls[full] = p
-		d.work.Go(func() {
-			defer close(p.done)
-			defer cancel()
-			p.err = d.fetch(d.in(ctx), name, full, p.report)
-			d.forgetPull(full, p)
-		})
-	}
-	p.who++
-	return p
-}
-
-// leave is the end of one caller's interest.
-func (d *Driver) leave(full string, p *pull) {
-	d.mu.Lock()
-	p.who--
-	last := p.who == 0
-	d.mu.Unlock()
-	if last {
-		d.forgetPull(full, p)
-		p.cancel()
-	}
-}
-
-// forgetPull lets the next caller begin anew.
-func (d *Driver) forgetPull(full string, p *pull) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.pulls[full] == p {
-		delete(d.pulls, full)
-	}
-}
-
-// listen passes progress on until the function that it returns is called.
-func (p *pull) listen(progress func(runtime.PullProgress)) (stop func()) {
-	if progress == nil {
-		return func() {}
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.tellers++
-	key := p.tellers
-	p.tell[key] = progress
-	return func() {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		delete(p.tell, key)
-	}
-}
-
-func (p *pull) report(now runtime.PullProgress) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, tell := range p.tell {
-		tell(now)
-	}
+	return err
 }
 
 // ready reports whether an image is there and its file system is unpacked.
