@@ -35,6 +35,7 @@ import (
 	"github.com/spillway/spillway/runtime"
 	"github.com/spillway/spillway/runtime/cgroups"
 	"github.com/spillway/spillway/runtime/ocispec"
+	"github.com/spillway/spillway/runtime/outputs"
 )
 
 var _ runtime.Driver = (*Driver)(nil)
@@ -76,15 +77,15 @@ type Driver struct {
 	seccomp *specs.LinuxSeccomp // of every container
 	log     *slog.Logger
 
-	alive context.Context // ends with Close; what it does in the background lives in it
-	stop  context.CancelFunc
-	work  sync.WaitGroup
-	pulls flight.Group[runtime.PullProgress]
+	alive   context.Context // ends with Close; what it does in the background lives in it
+	stop    context.CancelFunc
+	work    sync.WaitGroup
+	pulls   flight.Group[runtime.PullProgress]
+	outputs outputs.Set
 
 	mu          sync.Mutex // guards the fields below
 	snapshotter string     // empty until it was asked for
 	creating    map[runtime.ID]bool
-	outputs     map[runtime.ID][]*output
 	reaping     map[runtime.ID]chan struct{} // each is closed when the container's task is deleted
 }
 
@@ -140,7 +141,7 @@ func New(c Config) (*Driver, error) {
 	return &Driver{
 		alive: alive, stop: stop,
 		cfg: c, engine: engine, cgroups: groups, seccomp: filter, log: c.Log.With("component", "containerd"), snapshotter: c.Snapshotter,
-		creating: map[runtime.ID]bool{}, outputs: map[runtime.ID][]*output{}, reaping: map[runtime.ID]chan struct{}{},
+		creating: map[runtime.ID]bool{}, reaping: map[runtime.ID]chan struct{}{},
 	}, nil
 }
 

@@ -1,7 +1,6 @@
 package containerd
 
 import (
-	"context"
 	"errors"
 
 	"github.com/spillway/spillway/functions"
@@ -9,26 +8,10 @@ import (
 	"github.com/spillway/spillway/runtime/entry/framelog"
 )
 
-// output is one copying of a container's output. It ends with the container,
-// or by stop.
-type output struct {
-	cancel context.CancelFunc
-	done   chan struct{} // closed when everything is copied
-}
-
-func (o *output) stop() {
-	o.cancel()
-	<-o.done
-}
-
 // follow copies a container's output in the background, from its log's
 // beginning to its end. The log is written whether somebody follows or not.
 func (d *Driver) follow(id runtime.ID, streams runtime.Streams) {
-	ctx, cancel := context.WithCancel(d.alive)
-	out := &output{cancel: cancel, done: make(chan struct{})}
-	d.mu.Lock()
-	d.outputs[id] = append(d.outputs[id], out)
-	d.mu.Unlock()
+	ctx, done := d.outputs.Begin(d.alive, id)
 	ended := make(chan struct{})
 	d.work.Go(func() {
 		defer close(ended)
@@ -40,8 +23,7 @@ func (d *Driver) follow(id runtime.ID, streams runtime.Streams) {
 		}
 	})
 	d.work.Go(func() {
-		defer close(out.done)
-		defer cancel()
+		defer done()
 		dropped, err := framelog.Follow(ctx, d.folder(id).log(), streams.Stdout, streams.Stderr, ended)
 		if err != nil && ctx.Err() == nil {
 			d.log.Error("output of a container cannot be read", "container", id, "err", err)
@@ -55,11 +37,7 @@ func (d *Driver) follow(id runtime.ID, streams runtime.Streams) {
 // forget stops the copying for a container that is gone.
 func (d *Driver) forget(id runtime.ID) {
 	d.mu.Lock()
-	outs := d.outputs[id]
-	delete(d.outputs, id)
 	delete(d.reaping, id)
 	d.mu.Unlock()
-	for _, out := range outs {
-		out.stop()
-	}
+	d.outputs.Forget(id)
 }

@@ -36,20 +36,12 @@ func (d *Driver) Wait(ctx context.Context, id runtime.ID) (runtime.Exit, error) 
 	if err != nil {
 		return runtime.Exit{}, err
 	}
-	d.mu.Lock()
-	outs := d.outputs[id]
-	d.mu.Unlock()
-	timer := time.NewTimer(drainTime)
-	defer timer.Stop()
-	for _, out := range outs {
-		select {
-		case <-out.done:
-		case <-ctx.Done():
-			return runtime.Exit{}, fmt.Errorf("wait for output: %w", context.Cause(ctx))
-		case <-timer.C:
-			d.log.Warn("output did not end with its container", "container", id)
-			return exit, nil
-		}
+	whole, err := d.outputs.Wait(ctx, id, drainTime)
+	if err != nil {
+		return runtime.Exit{}, err
+	}
+	if !whole {
+		d.log.Warn("output did not end with its container", "container", id)
 	}
 	return exit, nil
 }

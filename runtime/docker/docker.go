@@ -11,7 +11,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"sync"
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
@@ -20,6 +19,7 @@ import (
 	"github.com/spillway/spillway/functions"
 	"github.com/spillway/spillway/functions/flight"
 	"github.com/spillway/spillway/runtime"
+	"github.com/spillway/spillway/runtime/outputs"
 )
 
 var _ runtime.Driver = (*Driver)(nil)
@@ -49,8 +49,7 @@ type Driver struct {
 	log    *slog.Logger
 	pulls  flight.Group[runtime.PullProgress]
 
-	mu      sync.Mutex // guards outputs
-	outputs map[runtime.ID][]*output
+	outputs outputs.Set
 }
 
 // New returns a driver. It does not talk to the engine yet: see Probe.
@@ -71,22 +70,13 @@ func New(c Config) (*Driver, error) {
 	}
 	return &Driver{
 		engine: engine, egress: c.EgressNetwork, auth: c.Auth,
-		log: log.With("component", "docker"), outputs: map[runtime.ID][]*output{},
+		log: log.With("component", "docker"),
 	}, nil
 }
 
 // Close stops copying output and lets go of the engine. Containers run on.
 func (d *Driver) Close() error {
-	d.mu.Lock()
-	var all []*output
-	for id, outs := range d.outputs {
-		all = append(all, outs...)
-		delete(d.outputs, id)
-	}
-	d.mu.Unlock()
-	for _, out := range all {
-		out.stop()
-	}
+	d.outputs.Close()
 	return d.engine.Close()
 }
 

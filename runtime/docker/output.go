@@ -20,18 +20,6 @@ const (
 	longestPause = 2 * time.Second
 )
 
-// output is one copying of a container's output. It ends with the container,
-// or by stop.
-type output struct {
-	cancel context.CancelFunc
-	done   chan struct{} // closed when everything is copied
-}
-
-func (o *output) stop() {
-	o.cancel()
-	<-o.done
-}
-
 // attach opens the container's streams. The client cannot break off a request
 // of this kind, so a stuck engine is left to a goroutine that ends with it.
 func (d *Driver) attach(ctx context.Context, id runtime.ID) (*types.HijackedResponse, error) {
@@ -64,14 +52,9 @@ func (d *Driver) attach(ctx context.Context, id runtime.ID) (*types.HijackedResp
 // attached before the start, or from the engine's log when conn is nil. It goes
 // on when ctx ends, because the container does.
 func (d *Driver) follow(ctx context.Context, id runtime.ID, conn *types.HijackedResponse, streams runtime.Streams) {
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	out := &output{cancel: cancel, done: make(chan struct{})}
-	d.mu.Lock()
-	d.outputs[id] = append(d.outputs[id], out)
-	d.mu.Unlock()
+	ctx, done := d.outputs.Begin(context.WithoutCancel(ctx), id)
 	go func() {
-		defer close(out.done)
-		defer cancel()
+		defer done()
 		stdout, stderr := &tap{to: streams.Stdout}, &tap{to: streams.Stderr}
 		if conn != nil && d.copyAttached(ctx, id, conn, streams.Stdin, stdout, stderr) {
 			return
@@ -126,17 +109,6 @@ func (d *Driver) copyLogged(ctx context.Context, id runtime.ID, stdout, stderr *
 		if err == nil || errdefs.IsNotFound(err) || !functions.Sleep(ctx, pause) {
 			return
 		}
-	}
-}
-
-// forget stops the copying for a container that is gone.
-func (d *Driver) forget(id runtime.ID) {
-	d.mu.Lock()
-	outs := d.outputs[id]
-	delete(d.outputs, id)
-	d.mu.Unlock()
-	for _, out := range outs {
-		out.stop()
 	}
 }
 

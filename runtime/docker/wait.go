@@ -27,20 +27,12 @@ func (d *Driver) Wait(ctx context.Context, id runtime.ID) (runtime.Exit, error) 
 		return runtime.Exit{}, err
 	}
 	exit.EngineAway = away
-	d.mu.Lock()
-	outs := d.outputs[id]
-	d.mu.Unlock()
-	timer := time.NewTimer(drainTime)
-	defer timer.Stop()
-	for _, out := range outs {
-		select {
-		case <-out.done:
-		case <-ctx.Done():
-			return runtime.Exit{}, fmt.Errorf("wait for output: %w", context.Cause(ctx))
-		case <-timer.C:
-			d.log.Warn("output did not end with its container", "container", id)
-			return exit, nil
-		}
+	whole, err := d.outputs.Wait(ctx, id, drainTime)
+	if err != nil {
+		return runtime.Exit{}, err
+	}
+	if !whole {
+		d.log.Warn("output did not end with its container", "container", id)
 	}
 	return exit, nil
 }
@@ -146,7 +138,7 @@ func (d *Driver) Remove(ctx context.Context, id runtime.ID) error {
 		err := d.engine.ContainerRemove(ctx, string(id), container.RemoveOptions{Force: true, RemoveVolumes: true})
 		switch {
 		case err == nil, errdefs.IsNotFound(err):
-			d.forget(id)
+			d.outputs.Forget(id)
 			return nil
 		case try == removeTries, !errdefs.IsConflict(err) && !errdefs.IsInternal(err):
 			return translateError("remove container", err)

@@ -1,7 +1,6 @@
 package oci
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -81,7 +80,6 @@ type container struct {
 	exit    runtime.Exit
 	failure string // why the start failed, in the runtime's words
 	watch   *watch // nil before the start
-	outputs []*output
 }
 
 func newContainer(id runtime.ID, dir, group string, r record, release func()) *container {
@@ -143,35 +141,12 @@ func (c *container) standing() (life, *watch) {
 	return c.life, c.watch
 }
 
-// output is one copying of a container's output. It ends with the container,
-// or by stop.
-type output struct {
-	cancel context.CancelFunc
-	done   chan struct{} // closed when everything is copied
-}
-
-func (o *output) stop() {
-	o.cancel()
-	<-o.done
-}
-
-// copies returns the copyings there are.
-func (c *container) copies() []*output {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return append([]*output(nil), c.outputs...)
-}
-
-// abandon stops copying output and watching, and lets go of the layers, as the
-// end of the process does: the container runs on, and the next driver holds them
-// again.
+// abandon stops watching, and lets go of the layers, as the end of the process
+// does: the container runs on, and the next driver holds them again.
 func (c *container) abandon() {
 	defer c.release()
 	if _, w := c.standing(); w != nil {
 		w.abandon()
-	}
-	for _, o := range c.copies() {
-		o.stop()
 	}
 }
 

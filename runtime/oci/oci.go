@@ -32,6 +32,7 @@ import (
 	"github.com/spillway/spillway/runtime"
 	"github.com/spillway/spillway/runtime/cgroups"
 	"github.com/spillway/spillway/runtime/ocispec"
+	"github.com/spillway/spillway/runtime/outputs"
 )
 
 var _ runtime.Driver = (*Driver)(nil)
@@ -71,6 +72,7 @@ type Driver struct {
 	ready   *readiness
 	seccomp *specs.LinuxSeccomp
 	lock    *os.File
+	outputs outputs.Set
 	reaping sync.WaitGroup // removals and monitors being attended
 
 	picking sync.Mutex // guards picked
@@ -154,6 +156,7 @@ func (d *Driver) prepare(ctx context.Context) error {
 // Close stops copying output and lets go of the containers, which run on. It
 // waits until what was removed is gone.
 func (d *Driver) Close() error {
+	d.outputs.Close()
 	d.mu.Lock()
 	for _, c := range d.containers {
 		c.abandon()

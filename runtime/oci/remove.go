@@ -73,9 +73,7 @@ const (
 func (d *Driver) end(ctx context.Context, c *container) error {
 	err := d.halt(ctx, c)
 	if err == nil {
-		for _, o := range c.copies() {
-			o.stop()
-		}
+		d.outputs.Forget(c.id)
 	}
 	return err
 }

@@ -79,7 +79,7 @@ func (d *Driver) observe(ctx context.Context, r *ociRuntime, c *container) error
 	if err := d.start(ctx, r, c, runtime.Streams{Stdout: &stdout, Stderr: &stderr}); err != nil {
 		return fmt.Errorf("start a container: %w", err)
 	}
-	exit, err := c.wait(ctx)
+	exit, err := d.wait(ctx, c)
 	if err != nil {
 		return err
 	}

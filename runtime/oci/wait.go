@@ -20,21 +20,17 @@ func (d *Driver) Wait(ctx context.Context, id runtime.ID) (runtime.Exit, error) 
 	if life, _ := c.standing(); life == created {
 		return runtime.Exit{}, runtime.NotStarted(id)
 	}
-	return c.wait(ctx)
+	return d.wait(ctx, c)
 }
 
-func (c *container) wait(ctx context.Context) (runtime.Exit, error) {
+func (d *Driver) wait(ctx context.Context, c *container) (runtime.Exit, error) {
 	select {
 	case <-c.over:
 	case <-ctx.Done():
 		return runtime.Exit{}, fmt.Errorf("wait for container: %w", context.Cause(ctx))
 	}
-	for _, o := range c.copies() {
-		select {
-		case <-o.done:
-		case <-ctx.Done():
-			return runtime.Exit{}, fmt.Errorf("wait for output: %w", context.Cause(ctx))
-		}
+	if _, err := d.outputs.Wait(ctx, c.id, 0); err != nil {
+		return runtime.Exit{}, err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -51,14 +47,9 @@ func (d *Driver) Attach(ctx context.Context, id runtime.ID, streams runtime.Stre
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	o := &output{cancel: cancel, done: make(chan struct{})}
-	c.mu.Lock()
-	c.outputs = append(c.outputs, o)
-	c.mu.Unlock()
+	ctx, done := d.outputs.Begin(context.WithoutCancel(ctx), id)
 	go func() {
-		defer close(o.done)
-		defer cancel()
+		defer done()
 		dropped, err := framelog.Follow(ctx, d.logFile(id), streams.Stdout, streams.Stderr, c.over)
 		if err != nil && !errors.Is(err, context.Canceled) || dropped > 0 {
 			d.config.Log.Warn("output of a container is not whole", "container", id, "bytes", dropped, "err", err)
