@@ -27,22 +27,3 @@ func Environment(s Spec) []string {
 	}
 	return append(env, envVisible+"="+noGPU, envCUDAVisible+"=")
 }
-
-// MergeEnv lays variables over those of an image, for engines that do not do it
-// themselves: each name comes once, with the value that came last.
-func MergeEnv(image, over []string) []string {
-	at := make(map[string]int, len(image)+len(over))
-	merged := make([]string, 0, len(image)+len(over))
-	for _, list := range [][]string{image, over} {
-		for _, kv := range list {
-			name, _, _ := strings.Cut(kv, "=")
-			if i, ok := at[name]; ok {
-				merged[i] = kv
-				continue
-			}
-			at[name] = len(merged)
-			merged = append(merged, kv)
-		}
-	}
-	return merged
-}

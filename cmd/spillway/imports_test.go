@@ -51,7 +51,7 @@ var allowed = map[string][]string{
 	"runtime/docker/dockertest": {"functions", "runtime", "runtime/runtimetest"},
 	"runtime/cdi":               {"github.com/opencontainers/runtime-spec/...", "tags.cncf.io/..."},
 	"runtime/cgroups":           {"functions", "runtime"},
-	"runtime/ocispec":           {"functions", "runtime", "github.com/moby/profiles/seccomp", "github.com/opencontainers/runtime-spec/..."},
+	"runtime/ocispec":           {"functions", "runtime", "runtime/entry/wire", "github.com/moby/profiles/seccomp", "github.com/opencontainers/runtime-spec/..."},
 	"runtime/oci":               {"functions", "runtime", "runtime/outputs", "runtime/cdi", "runtime/cgroups", "runtime/entry/wire", "runtime/entry/framelog", "runtime/ocispec", "github.com/opencontainers/runtime-spec/...", "golang.org/x/sys/..."},
 	"runtime/containerd": {"functions", "functions/flight", "runtime", "runtime/outputs", "runtime/cdi", "runtime/cgroups", "runtime/entry", "runtime/entry/framelog", "runtime/entry/wire", "runtime/ocispec",
 		"github.com/containerd/...", "github.com/distribution/reference", "github.com/opencontainers/...", "google.golang.org/grpc/..."},

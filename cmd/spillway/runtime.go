@@ -78,54 +78,55 @@ func newDocker(cfg Config, log *slog.Logger) (*docker.Driver, error) {
 }
 
 func openContainerd(cfg Config, log *slog.Logger) (runtime.Driver, func(), error) {
-	program, images, err := ownParts(cfg, log)
-	if err != nil {
-		return nil, nil, err
-	}
-	beside, err := newDocker(cfg, log)
+	own, err := ownParts(cfg, log)
 	if err != nil {
 		return nil, nil, err
 	}
 	d, err := containerd.New(containerd.Config{
 		Address: cfg.Node.Containerd, Namespace: cfg.Node.Namespace, StateDir: filepath.Join(cfg.Data, "node", "containerd"),
-		Program: program, Source: localimages.Archives{Store: images, Beside: beside}, HostNetwork: cfg.Node.HostNetwork, Log: log,
+		Program: own.program, Source: localimages.Archives{Store: own.images, Beside: own.beside}, HostNetwork: cfg.Node.HostNetwork, Log: log,
 	})
 	if err != nil {
-		beside.Close()
+		own.beside.Close()
 		return nil, nil, err
 	}
-	return d, func() { d.Close(); beside.Close() }, nil
+	return d, func() { d.Close(); own.beside.Close() }, nil
 }
 
 func openOCI(ctx context.Context, cfg Config, log *slog.Logger) (runtime.Driver, func(), error) {
-	program, images, err := ownParts(cfg, log)
-	if err != nil {
-		return nil, nil, err
-	}
-	beside, err := newDocker(cfg, log)
+	own, err := ownParts(cfg, log)
 	if err != nil {
 		return nil, nil, err
 	}
 	usual := filepath.Join(cfg.Data, "node", "oci")
 	d, err := oci.Open(ctx, oci.Config{
-		Dir: cmp.Or(cfg.Node.OCIDir, usual), Logs: filepath.Join(usual, "logs"), Program: program, Images: localimages.Unpacked{Store: images, Beside: beside},
+		Dir: cmp.Or(cfg.Node.OCIDir, usual), Logs: filepath.Join(usual, "logs"), Program: own.program, Images: localimages.Unpacked{Store: own.images, Beside: own.beside},
 		Runtime: cfg.Node.OCIRuntime, CDIDirs: cdi.DefaultDirs(), HostNetwork: cfg.Node.HostNetwork, Log: log,
 	})
 	if err != nil {
-		beside.Close()
+		own.beside.Close()
 		return nil, nil, err
 	}
-	return d, func() { d.Close(); beside.Close() }, nil
+	return d, func() { d.Close(); own.beside.Close() }, nil
 }
 
-// ownParts are what a driver needs that no engine brings: the program that goes
+// parts are what a driver needs that no engine brings: the program that goes
 // first in its containers, and where images come from.
-func ownParts(cfg Config, log *slog.Logger) (program string, images *store.Store, err error) {
-	if program, err = entry.Install(filepath.Join(cfg.Data, "entry")); err != nil {
-		return "", nil, err
+type parts struct {
+	program string
+	images  *store.Store
+	beside  *docker.Driver // may have images already; close it after the driver
+}
+
+func ownParts(cfg Config, log *slog.Logger) (own parts, err error) {
+	if own.program, err = entry.Install(filepath.Join(cfg.Data, "entry")); err != nil {
+		return parts{}, err
 	}
-	images, err = openImages(cfg, log)
-	return program, images, err
+	if own.images, err = openImages(cfg, log); err != nil {
+		return parts{}, err
+	}
+	own.beside, err = newDocker(cfg, log)
+	return own, err
 }
 
 // capacity is the room that this machine offers to tasks.

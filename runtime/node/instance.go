@@ -133,26 +133,17 @@ func warmSpec(s functions.Spec, k warmKey, node functions.NodeID, image runtime.
 	if argv := image.Argv(s.Entrypoint, s.Command); len(argv) > 0 {
 		o.Expect = argv[0]
 	}
-	return runtime.Spec{
-		Name:       "spillway-warm-" + name,
-		Image:      s.Image,
-		Entrypoint: entryprog.Command(o),
-		Command:    []string{}, // not the image's
-		User:       user.String(),
-		Mounts: []runtime.Mount{
-			{Source: f.work(), Target: taskDir},
-			{Source: f.in(), Target: inputDir, ReadOnly: true},
-			{Source: f.event(), Target: eventFile, ReadOnly: true},
-			{Source: f.tmp(), Target: "/tmp"},
-		},
-		MilliCPU: int64(s.Limits.CPUs * 1000),
-		Memory:   s.Limits.Memory,
-		Pids:     s.Limits.Pids,
-		FileSize: s.Limits.Disk,
-		LogSize:  s.Limits.Log,
-		Network:  s.Network,
-		Labels:   map[string]string{runtime.LabelNode: string(node), runtime.LabelWarm: k.String()},
+	c := containerOf(s, user)
+	c.Name = "spillway-warm-" + name
+	c.Entrypoint, c.Command = entryprog.Command(o), []string{} // not the image's
+	c.Mounts = []runtime.Mount{
+		{Source: f.work(), Target: taskDir},
+		{Source: f.in(), Target: inputDir, ReadOnly: true},
+		{Source: f.event(), Target: eventFile, ReadOnly: true},
+		{Source: f.tmp(), Target: "/tmp"},
 	}
+	c.Labels = map[string]string{runtime.LabelNode: string(node), runtime.LabelWarm: k.String()}
+	return c
 }
 
 // clearWarm removes the containers of an earlier agent that no attempt holds: warm

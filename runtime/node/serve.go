@@ -183,26 +183,14 @@ func (n *Node) makeRoom(a *attempt) {
 // planOf says what container an attempt's function is served by. It does no I/O.
 func (n *Node) planOf(a *attempt) serve.Plan {
 	s, f := a.spec, a.Assignment.Function
-	name := "spillway-serve-" + strings.ToLower(rand.Text()[:12])
-	return serve.Plan{
-		Function: f, Spec: s, GPU: a.onGPU(),
-		Container: runtime.Spec{
-			Name:     name,
-			Image:    s.Image,
-			Env:      servedEnvironment(a.Assignment, s, a.devices, name),
-			User:     containerUser().String(),
-			Tmpfs:    []runtime.Tmpfs{{Target: "/tmp", Size: min(s.Limits.Disk, s.Limits.Memory)}},
-			MilliCPU: int64(s.Limits.CPUs * 1000),
-			Memory:   s.Limits.Memory,
-			Pids:     s.Limits.Pids,
-			FileSize: s.Limits.Disk,
-			LogSize:  s.Limits.Log,
-			Network:  s.Network,
-			GPUs:     engineIDs(a.devices),
-			Labels: map[string]string{
-				runtime.LabelNode:  string(n.cfg.ID),
-				runtime.LabelServe: warmKey{f.Name, f.Version}.String(),
-			},
-		},
+	c := containerOf(s, containerUser())
+	c.Name = "spillway-serve-" + strings.ToLower(rand.Text()[:12])
+	c.Env = servedEnvironment(a.Assignment, s, a.devices, c.Name)
+	c.Tmpfs = []runtime.Tmpfs{{Target: "/tmp", Size: min(s.Limits.Disk, s.Limits.Memory)}}
+	c.GPUs = engineIDs(a.devices)
+	c.Labels = map[string]string{
+		runtime.LabelNode:  string(n.cfg.ID),
+		runtime.LabelServe: warmKey{f.Name, f.Version}.String(),
 	}
+	return serve.Plan{Function: f, Spec: s, GPU: a.onGPU(), Container: c}
 }

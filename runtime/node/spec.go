@@ -37,28 +37,33 @@ func containerSpec(as functions.Assignment, devices []functions.GPUInfo, node fu
 	}
 	mounts = append(mounts, binds...)
 	mounts = append(mounts, runtime.Mount{Source: f.event(), Target: eventFile, ReadOnly: true}, runtime.Mount{Source: f.tmp(), Target: "/tmp"})
+	c := containerOf(s, user)
+	c.Name = "spillway-" + string(as.Task.ID) + "-" + attempt
+	c.Entrypoint, c.Command = entrypoint, command
+	c.Env = environment(as, s, devices, deadline)
+	c.Mounts = mounts
+	c.GPUs = engineIDs(devices)
+	c.Labels = map[string]string{
+		runtime.LabelNode:    string(node),
+		runtime.LabelTask:    string(as.Task.ID),
+		runtime.LabelAttempt: attempt,
+		runtime.LabelEpoch:   strconv.FormatUint(as.Epoch, 10),
+	}
+	return c, nil
+}
+
+// containerOf is what is the same of every container of a function.
+func containerOf(s functions.Spec, user owner) runtime.Spec {
 	return runtime.Spec{
-		Name:       "spillway-" + string(as.Task.ID) + "-" + attempt,
-		Image:      s.Image,
-		Entrypoint: entrypoint,
-		Command:    command,
-		Env:        environment(as, s, devices, deadline),
-		User:       user.String(),
-		Mounts:     mounts,
-		MilliCPU:   int64(s.Limits.CPUs * 1000),
-		Memory:     s.Limits.Memory,
-		Pids:       s.Limits.Pids,
-		FileSize:   s.Limits.Disk,
-		LogSize:    s.Limits.Log,
-		Network:    s.Network,
-		GPUs:       engineIDs(devices),
-		Labels: map[string]string{
-			runtime.LabelNode:    string(node),
-			runtime.LabelTask:    string(as.Task.ID),
-			runtime.LabelAttempt: attempt,
-			runtime.LabelEpoch:   strconv.FormatUint(as.Epoch, 10),
-		},
-	}, nil
+		Image:    s.Image,
+		User:     user.String(),
+		MilliCPU: int64(s.Limits.CPUs * 1000),
+		Memory:   s.Limits.Memory,
+		Pids:     s.Limits.Pids,
+		FileSize: s.Limits.Disk,
+		LogSize:  s.Limits.Log,
+		Network:  s.Network,
+	}
 }
 
 // environment is the function's own over our defaults, and under what the

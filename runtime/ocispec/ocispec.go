@@ -15,6 +15,7 @@ import (
 
 	"github.com/spillway/spillway/functions"
 	"github.com/spillway/spillway/runtime"
+	"github.com/spillway/spillway/runtime/entry/wire"
 )
 
 // Place is what a container gets from the driver that runs it.
@@ -64,7 +65,7 @@ func New(s runtime.Spec, img runtime.Image, p Place) (*specs.Spec, error) {
 		Process: &specs.Process{
 			User:            user,
 			Args:            slices.Concat(p.Init, argv),
-			Env:             runtime.MergeEnv([]string{defaultPath, "HOSTNAME=" + hostname}, runtime.MergeEnv(img.Env, runtime.Environment(s))),
+			Env:             wire.MergeEnv([]string{defaultPath, "HOSTNAME=" + hostname}, wire.MergeEnv(img.Env, runtime.Environment(s))),
 			Cwd:             cmp.Or(img.WorkDir, "/"),
 			Capabilities:    &specs.LinuxCapabilities{}, // none
 			Rlimits:         rlimits(s.FileSize),

@@ -94,25 +94,6 @@ func (c *command) start(stdin, stdout, stderr int) (pid int, r *refusal) {
 	return pid, nil
 }
 
-// merge returns an environment with more variables, which win.
-func merge(env, more []string) []string {
-	if len(more) == 0 {
-		return env
-	}
-	at := make(map[string]int, len(env)+len(more))
-	merged := make([]string, 0, len(env)+len(more))
-	for _, kv := range append(env[:len(env):len(env)], more...) {
-		name, _, _ := strings.Cut(kv, "=")
-		if i, ok := at[name]; ok {
-			merged[i] = kv
-			continue
-		}
-		at[name] = len(merged)
-		merged = append(merged, kv)
-	}
-	return merged
-}
-
 func lookup(env []string, name string) string {
 	for _, kv := range env {
 		if k, v, ok := strings.Cut(kv, "="); ok && k == name {

@@ -87,7 +87,7 @@ func hold(args []string) int {
 
 // obey carries the orders out.
 func obey(orders wire.Orders, to *agent, signals <-chan os.Signal) int {
-	c, no := prepare(orders.Argv, merge(os.Environ(), orders.Env), orders.Dir)
+	c, no := prepare(orders.Argv, wire.MergeEnv(os.Environ(), orders.Env), orders.Dir)
 	var r wire.Report
 	switch {
 	case no != nil:

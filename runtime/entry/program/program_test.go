@@ -266,7 +266,7 @@ func TestStuckAgent(t *testing.T) {
 }
 
 func TestMerge(t *testing.T) {
-	got := merge([]string{"A=1", "B=2"}, []string{"B=3", "C=", "C=4"})
+	got := wire.MergeEnv([]string{"A=1", "B=2"}, []string{"B=3", "C=", "C=4"})
 	if want := "A=1 B=3 C=4"; strings.Join(got, " ") != want {
 		t.Errorf("%v, want %s", got, want)
 	}
