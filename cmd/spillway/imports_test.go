@@ -48,7 +48,7 @@ var allowed = map[string][]string{
 	"runtime/outputs":           {"runtime"},
 	"runtime/runtimetest":       {"functions", "runtime", "runtime/entry/wire", "github.com/google/go-cmp/cmp"},
 	"runtime/docker":            {"functions", "functions/flight", "runtime", "runtime/outputs", "github.com/docker/...", "github.com/distribution/reference", "github.com/containerd/errdefs", "github.com/opencontainers/..."},
-	"runtime/docker/dockertest": {"functions", "runtime", "runtime/runtimetest"},
+	"runtime/docker/dockertest": {"functions", "runtime", "runtime/docker", "runtime/runtimetest"},
 	"runtime/cdi":               {"github.com/opencontainers/runtime-spec/...", "tags.cncf.io/..."},
 	"runtime/cgroups":           {"functions", "runtime"},
 	"runtime/ocispec":           {"functions", "runtime", "runtime/entry/wire", "github.com/moby/profiles/seccomp", "github.com/opencontainers/runtime-spec/..."},

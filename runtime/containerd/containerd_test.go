@@ -118,7 +118,7 @@ func empty(t testing.TB, c Config) {
 	groups = append(groups, "/sys/fs/cgroup/spillway/"+c.Namespace)
 	for _, dir := range append(groups, "/run/containerd/runc/"+c.Namespace) {
 		// containerd may still clean up after a shim that was killed.
-		waitFor(t, "what the namespace leaves can be removed: "+dir, func() bool {
+		runtimetest.Until(t, "what the namespace leaves can be removed: "+dir, func() bool {
 			err := os.Remove(dir)
 			return err == nil || errors.Is(err, os.ErrNotExist)
 		})
@@ -280,15 +280,5 @@ func TestRefusals(t *testing.T) {
 	}
 	if left, err := os.ReadDir(p.cfg.StateDir); err != nil || len(left) != 0 {
 		t.Errorf("left in the state folder: %v, %v", left, err)
-	}
-}
-
-// waitFor waits for a condition that something else brings about.
-func waitFor(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for limit := time.Now().Add(time.Minute); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(limit) {
-			t.Fatalf("waited in vain: %s", what)
-		}
 	}
 }

@@ -70,7 +70,7 @@ func TestImages(t *testing.T) {
 			}
 		})
 	}
-	waitFor(t, "all have joined the pull", func() bool { return joined.Load() == 3 })
+	runtimetest.Until(t, "all have joined the pull", func() bool { return joined.Load() == 3 })
 	cancel()
 	if err := <-gaveUp; !errors.Is(err, context.Canceled) {
 		t.Errorf("Pull on a context that ends: %v, want it to say so", err)
@@ -134,7 +134,7 @@ func TestPullIsCalledOffWithTheLast(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- d.Pull(ctx, p.image, nil) }()
-	waitFor(t, "the pull has begun", func() bool { return source.asked.Load() == 1 })
+	runtimetest.Until(t, "the pull has begun", func() bool { return source.asked.Load() == 1 })
 	cancel()
 	if err := <-ended; !errors.Is(err, context.Canceled) {
 		t.Errorf("Pull: %v, want it to say that its context has ended", err)

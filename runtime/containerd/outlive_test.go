@@ -20,6 +20,7 @@ import (
 	"github.com/spillway/spillway/functions"
 	"github.com/spillway/spillway/runtime"
 	"github.com/spillway/spillway/runtime/containerd/containerdtest"
+	"github.com/spillway/spillway/runtime/runtimetest"
 )
 
 // text is a writer that can be read while it is written.
@@ -43,7 +44,7 @@ func (w *text) String() string {
 // expect waits for what some process writes.
 func (w *text) expect(t *testing.T, want string) {
 	t.Helper()
-	waitFor(t, fmt.Sprintf("output %q", want), func() bool { return w.String() == want })
+	runtimetest.Until(t, fmt.Sprintf("output %q", want), func() bool { return w.String() == want })
 }
 
 const trapName = "outlives"
@@ -175,7 +176,7 @@ func TestKilledAgent(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, "the agent is ready", func() bool { return strings.Contains(said.String(), "agent ready\n") })
+	runtimetest.Until(t, "the agent is ready", func() bool { return strings.Contains(said.String(), "agent ready\n") })
 	cmd.Process.Kill()
 	cmd.Wait()
 	adopt(t, d, trapName)
@@ -206,7 +207,7 @@ func TestRestartOfContainerd(t *testing.T) {
 				t.Errorf("List while containerd is away: %v, want unavailable", err)
 			}
 			engine.Restart()
-			waitFor(t, "containerd answers again", func() bool {
+			runtimetest.Until(t, "containerd answers again", func() bool {
 				_, err := d.Probe(ctx)
 				return err == nil
 			})
@@ -278,7 +279,7 @@ func TestInterruptedReap(t *testing.T) {
 	if _, err := d.engine.TaskService().Start(d.in(t.Context()), &tasks.StartRequest{ContainerID: string(id)}); err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, "the program has ended", func() bool {
+	runtimetest.Until(t, "the program has ended", func() bool {
 		now, err := d.engine.TaskService().Get(d.in(t.Context()), &tasks.GetRequest{ContainerID: string(id)})
 		return err == nil && now.Process.Status == task.Status_STOPPED
 	})

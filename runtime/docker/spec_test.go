@@ -2,20 +2,18 @@ package docker
 
 import (
 	"bytes"
-	"encoding/json"
 	"flag"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/docker/docker/api/types/container"
-	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
 	"github.com/spillway/spillway/functions"
 	"github.com/spillway/spillway/runtime"
+	"github.com/spillway/spillway/runtime/runtimetest"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -33,27 +31,10 @@ func TestTranslate(t *testing.T) {
 	gpu.GPUs = []string{"GPU-0", "GPU-1"}
 	for name, spec := range map[string]runtime.Spec{"least": {Image: "a"}, "cpu": full, "gpu": gpu} {
 		config, host := translate(spec, "")
-		got, err := json.MarshalIndent(struct {
+		runtimetest.Golden(t, filepath.Join("testdata", name+".json"), struct {
 			Config *container.Config
 			Host   *container.HostConfig
-		}{config, host}, "", "  ")
-		if err != nil {
-			t.Fatal(err)
-		}
-		got = append(got, '\n')
-		file := filepath.Join("testdata", name+".json")
-		if *update {
-			if err := os.WriteFile(file, got, 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		want, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff(string(want), string(got)); diff != "" {
-			t.Errorf("%s (-want +got):\n%s", file, diff)
-		}
+		}{config, host}, *update)
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/spillway/spillway/runtime"
 	"github.com/spillway/spillway/runtime/entry"
 	"github.com/spillway/spillway/runtime/entry/wire"
+	"github.com/spillway/spillway/runtime/runtimetest"
 )
 
 // TestInContainers shows what an entry program does in a container without a
@@ -178,11 +179,11 @@ func testDial(t *testing.T, w *world) {
 	if _, err := c.session.Dial(within(t), 8080); !errors.Is(err, functions.ErrUnavailable) {
 		t.Errorf("nobody listens: %v, want unavailable", err)
 	}
-	var stdout pane
+	var stdout runtimetest.Pane
 	if err := c.session.Start(argv("/probe", "serve", "8080"), runtime.Streams{Stdout: &stdout}); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the server listens", func() bool { return stdout.String() == "serving\n" })
+	runtimetest.Until(t, "the server listens", func() bool { return stdout.String() == "serving\n" })
 	for round := range 5 { // with two sockets, so that each is used again
 		conn, err := c.session.Dial(within(t), 8080)
 		if err != nil {
@@ -233,20 +234,20 @@ func testDial(t *testing.T, w *world) {
 
 func testSignals(t *testing.T, w *world) {
 	c := w.hold(t, entry.Options{})
-	var stdout pane
+	var stdout runtimetest.Pane
 	// The input fills the pipe: signals must not queue behind it.
 	streams := runtime.Streams{Stdin: make([]byte, 4<<20), Stdout: &stdout}
 	if err := c.session.Start(argv("/probe", "caught"), streams); err != nil {
 		t.Fatal(err)
 	}
 	want := "ready\n"
-	until(t, "it is ready", func() bool { return stdout.String() == want })
+	runtimetest.Until(t, "it is ready", func() bool { return stdout.String() == want })
 	for _, s := range []syscall.Signal{syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGINT} {
 		if err := c.session.Signal(s); err != nil {
 			t.Fatal(err)
 		}
 		want += fmt.Sprintln("caught", int(s))
-		until(t, s.String(), func() bool { return stdout.String() == want })
+		runtimetest.Until(t, s.String(), func() bool { return stdout.String() == want })
 	}
 	// SIGTERM comes as it does from every engine.
 	if err := c.driver.Stop(within(t), c.id, time.Minute); err != nil {
@@ -260,11 +261,11 @@ func testSignals(t *testing.T, w *world) {
 
 func testKilled(t *testing.T, w *world) {
 	c := w.hold(t, entry.Options{})
-	var stdout pane
+	var stdout runtimetest.Pane
 	if err := c.session.Start(argv("/box", "deaf"), runtime.Streams{Stdout: &stdout}); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "it is ready", func() bool { return stdout.String() == "ready\n" })
+	runtimetest.Until(t, "it is ready", func() bool { return stdout.String() == "ready\n" })
 	if err := c.session.Signal(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
@@ -311,11 +312,11 @@ func testAgentGoneBefore(t *testing.T, w *world) {
 
 func testAgentGoneAfter(t *testing.T, w *world) {
 	c := w.hold(t, entry.Options{})
-	var stdout pane
+	var stdout runtimetest.Pane
 	if err := c.session.Start(argv("/probe", "lines", "20", "20ms"), runtime.Streams{Stdout: &stdout}); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the first line", func() bool { return stdout.String() != "" })
+	runtimetest.Until(t, "the first line", func() bool { return stdout.String() != "" })
 	if err := c.session.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -325,11 +326,11 @@ func testAgentGoneAfter(t *testing.T, w *world) {
 	if exit := c.exit(t); exit.Code != 0 || !strings.HasSuffix(c.stdout.String(), "line 18\nline 19\n") {
 		t.Errorf("it exited with %d and said %q", exit.Code, c.stdout.String())
 	}
-	var again pane // and for a later agent the engine has it all
+	var again runtimetest.Pane // and for a later agent the engine has it all
 	if err := c.driver.Attach(within(t), c.id, runtime.Streams{Stdout: &again}); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "all of the output", func() bool { return again.String() == c.stdout.String() })
+	runtimetest.Until(t, "all of the output", func() bool { return again.String() == c.stdout.String() })
 }
 
 func testEntryKilled(t *testing.T, w *world) {

@@ -1,14 +1,12 @@
 package entry_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -17,6 +15,7 @@ import (
 	"github.com/spillway/spillway/functions"
 	"github.com/spillway/spillway/runtime"
 	"github.com/spillway/spillway/runtime/docker"
+	"github.com/spillway/spillway/runtime/docker/dockertest"
 	"github.com/spillway/spillway/runtime/entry"
 	"github.com/spillway/spillway/runtime/entry/entrytest"
 	"github.com/spillway/spillway/runtime/entry/wire"
@@ -35,26 +34,9 @@ type world struct {
 // open returns a world, or skips the test where there is no Docker engine.
 func open(t testing.TB) *world {
 	t.Helper()
-	d, err := docker.New(docker.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { d.Close() })
-	if _, err := d.Probe(t.Context()); err != nil {
-		if os.Getenv("SPILLWAY_REQUIRE_DOCKER") != "" {
-			t.Fatalf("no Docker engine, and SPILLWAY_REQUIRE_DOCKER is set: %v", err)
-		}
-		t.Skipf("SKIPPED: no Docker engine here (%v)", err)
-	}
+	d := dockertest.Open(t, "")
 	image, archive := runtimetest.BoxImage(t)
-	if err := d.Load(t.Context(), bytes.NewReader(archive)); err != nil {
-		t.Fatalf("load the test image: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := d.RemoveImage(context.WithoutCancel(t.Context()), image); err != nil {
-			t.Errorf("remove the test image: %v", err)
-		}
-	})
+	dockertest.Load(t, d, image, archive)
 	probe := filepath.Join(t.TempDir(), "probe")
 	build := exec.Command("go", "build", "-o", probe, "./testdata/probe")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -70,7 +52,7 @@ type container struct {
 	id             runtime.ID
 	door           *entry.Door
 	session        *entry.Session
-	stdout, stderr pane // as the engine has them
+	stdout, stderr runtimetest.Pane // as the engine has them
 }
 
 // within bounds one step; what blocks fails a test instead of hanging it.
@@ -121,7 +103,7 @@ func (w *world) hold(t testing.TB, o entry.Options) *container {
 // run gives orders and returns the report and what the agent saw of the output.
 func (c *container) run(t testing.TB, orders wire.Orders, stdin []byte) (wire.Report, string, string) {
 	t.Helper()
-	var stdout, stderr pane
+	var stdout, stderr runtimetest.Pane
 	if err := c.session.Start(orders, runtime.Streams{Stdin: stdin, Stdout: &stdout, Stderr: &stderr}); err != nil {
 		t.Fatal(err)
 	}
@@ -143,35 +125,3 @@ func (c *container) exit(t testing.TB) runtime.Exit {
 }
 
 func argv(words ...string) wire.Orders { return wire.Orders{Argv: words} }
-
-// until waits for a condition that some other goroutine or process brings about.
-func until(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for ctx := within(t); !ok(); {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			t.Fatalf("waited in vain: %s", what)
-		}
-	}
-}
-
-// pane is a writer that can be read while it is written.
-type pane struct {
-	mu   sync.Mutex // guards text
-	text bytes.Buffer
-}
-
-func (p *pane) Write(b []byte) (int, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.text.Write(b)
-}
-
-func (p *pane) String() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.text.String()
-}

@@ -1,9 +1,7 @@
 package node
 
 import (
-	"bytes"
 	"context"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +9,7 @@ import (
 	"github.com/spillway/spillway/functions"
 	"github.com/spillway/spillway/runtime"
 	"github.com/spillway/spillway/runtime/docker"
+	"github.com/spillway/spillway/runtime/docker/dockertest"
 	"github.com/spillway/spillway/runtime/runtimetest"
 )
 
@@ -20,26 +19,9 @@ func realDocker(t testing.TB) (*docker.Driver, string) {
 	if testing.Short() {
 		t.Skip("SKIPPED: -short leaves out what runs on an engine")
 	}
-	d, err := docker.New(docker.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { d.Close() })
-	if _, err := d.Probe(t.Context()); err != nil {
-		if os.Getenv("SPILLWAY_REQUIRE_DOCKER") != "" {
-			t.Fatalf("no Docker engine, and SPILLWAY_REQUIRE_DOCKER is set: %v", err)
-		}
-		t.Skipf("SKIPPED: no Docker engine here (%v)", err)
-	}
+	d := dockertest.Open(t, "")
 	image, archive := runtimetest.BoxImage(t)
-	if err := d.Load(t.Context(), bytes.NewReader(archive)); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := d.RemoveImage(context.WithoutCancel(t.Context()), image); err != nil {
-			t.Error(err)
-		}
-	})
+	dockertest.Load(t, d, image, archive)
 	return d, image
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"github.com/spillway/spillway/functions"
 	"github.com/spillway/spillway/runtime"
+	"github.com/spillway/spillway/runtime/runtimetest"
 )
 
 // envVictim makes the test program an agent that is there to be killed; it holds
@@ -135,7 +136,7 @@ func TestContainerOutlivesItsAgent(t *testing.T) {
 				if err := d.RemoveImage(t.Context(), image); !errors.Is(err, functions.ErrConflict) {
 					t.Errorf("RemoveImage: %v, want a conflict", err)
 				}
-				var stdout pane
+				var stdout runtimetest.Pane
 				if err := d.Attach(t.Context(), id, runtime.Streams{Stdout: &stdout}); err != nil {
 					t.Fatal(err)
 				}
@@ -242,24 +243,6 @@ func clear(t *testing.T, d *Driver) {
 	if left, err := d.List(t.Context(), nil); err != nil || len(left) > 0 {
 		t.Errorf("List: %+v, %v", left, err)
 	}
-}
-
-// pane is a writer that can be read while it is written.
-type pane struct {
-	mu   sync.Mutex // guards text
-	text bytes.Buffer
-}
-
-func (p *pane) Write(b []byte) (int, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.text.Write(b)
-}
-
-func (p *pane) String() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.text.String()
 }
 
 func TestTwoDriversOfOneFolder(t *testing.T) {

@@ -1,12 +1,10 @@
 package runtimetest
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -138,10 +136,10 @@ func (b *bench) create(t *testing.T, spec runtime.Spec) runtime.ID {
 }
 
 // start runs a container that was just made and returns where its output goes.
-func (b *bench) start(t *testing.T, spec runtime.Spec, stdin string) (runtime.ID, *pane, *pane) {
+func (b *bench) start(t *testing.T, spec runtime.Spec, stdin string) (runtime.ID, *Pane, *Pane) {
 	t.Helper()
 	id := b.create(t, spec)
-	var stdout, stderr pane
+	var stdout, stderr Pane
 	if err := b.Driver.Start(within(t), id, runtime.Streams{Stdin: []byte(stdin), Stdout: &stdout, Stderr: &stderr}); err != nil {
 		t.Fatalf("Start(%v): %v", spec.Command, err)
 	}
@@ -196,36 +194,4 @@ func (b *bench) sweep(t *testing.T) {
 	if left := b.list(t); len(left) > 0 {
 		t.Errorf("still there after Remove: %v", left)
 	}
-}
-
-// until waits for a condition that some other goroutine or process brings about.
-func until(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for ctx := within(t); !ok(); {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			t.Fatalf("waited in vain: %s", what)
-		}
-	}
-}
-
-// pane is a writer that can be read while it is written.
-type pane struct {
-	mu   sync.Mutex // guards text
-	text bytes.Buffer
-}
-
-func (p *pane) Write(b []byte) (int, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.text.Write(b)
-}
-
-func (p *pane) String() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.text.String()
 }

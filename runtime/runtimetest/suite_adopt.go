@@ -66,22 +66,22 @@ func testAdoptRunning(t *testing.T, b *bench) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var before pane
+	var before Pane
 	if err := first.Start(within(t), id, runtime.Streams{Stdout: &before}); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the program is ready", func() bool { return before.String() == "ready\n" })
+	Until(t, "the program is ready", func() bool { return before.String() == "ready\n" })
 
 	second := all.next(t)
 	infos, err := second.List(within(t), b.spec().Labels)
 	if err != nil || len(infos) != 1 || infos[0].ID != id || infos[0].State != runtime.Up {
 		t.Fatalf("List: %+v, %v, want the one, up", infos, err)
 	}
-	var after pane
+	var after Pane
 	if err := second.Attach(within(t), id, runtime.Streams{Stdout: &after}); err != nil {
 		t.Fatalf("Attach: %v", err)
 	}
-	until(t, "the replay begins at the beginning", func() bool { return after.String() == "ready\n" })
+	Until(t, "the replay begins at the beginning", func() bool { return after.String() == "ready\n" })
 	if usage, err := second.Usage(within(t), id); err != nil {
 		t.Errorf("Usage: %+v, %v", usage, err)
 	}
@@ -123,7 +123,7 @@ func testAdoptEnded(t *testing.T, b *bench) {
 		t.Fatal(err)
 	}
 	all.leave(t)
-	until(t, "the program is over", func() bool {
+	Until(t, "the program is over", func() bool {
 		_, err := os.Stat(filepath.Join(out, "over"))
 		return err == nil
 	})
@@ -138,7 +138,7 @@ func testAdoptEnded(t *testing.T, b *bench) {
 		if infos, err := next.List(within(t), spec.Labels); err != nil || len(infos) != 1 || infos[0].State != runtime.Exited {
 			t.Errorf("List: %+v, %v, want the one, exited", infos, err)
 		}
-		var stdout pane
+		var stdout Pane
 		if err := next.Attach(within(t), id, runtime.Streams{Stdout: &stdout}); err != nil {
 			t.Fatalf("Attach: %v", err)
 		}
@@ -172,7 +172,7 @@ func testAdoptLater(t *testing.T, b *bench) {
 	if exit, err := second.Wait(within(t), late); err != nil || exit.Code != 9 {
 		t.Errorf("Wait: %+v, %v, want 9", exit, err)
 	}
-	var stdout pane
+	var stdout Pane
 	if err := second.Start(within(t), idle, runtime.Streams{Stdin: []byte("fed by the second"), Stdout: &stdout}); err != nil {
 		t.Fatalf("Start of what another agent made: %v", err)
 	}

@@ -64,11 +64,11 @@ func testImageInUse(t *testing.T, b *bench) {
 	}
 	id := b.create(t, b.spec("trap", "0"))
 	inUse("created")
-	var stdout pane
+	var stdout Pane
 	if err := b.Driver.Start(within(t), id, runtime.Streams{Stdout: &stdout}); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the program is ready", func() bool { return stdout.String() == "ready\n" })
+	Until(t, "the program is ready", func() bool { return stdout.String() == "ready\n" })
 	inUse("up")
 	b.stop(t, id)
 	inUse("exited")
@@ -86,7 +86,7 @@ func testImageRemoved(t *testing.T, b *bench) {
 	}
 	b.sweep(t)
 	// What is left of a removed container may be cleared away a little later.
-	until(t, "the image can be removed", func() bool {
+	Until(t, "the image can be removed", func() bool {
 		err := b.Driver.RemoveImage(within(t), name)
 		if err != nil && !errors.Is(err, functions.ErrConflict) {
 			t.Fatalf("RemoveImage: %v", err)

@@ -76,12 +76,12 @@ func testStdin(t *testing.T, b *bench) {
 
 func testAttach(t *testing.T, b *bench) {
 	id, first, _ := b.start(t, b.spec("trap", "5"), "")
-	until(t, "the program is ready", func() bool { return first.String() == "ready\n" })
-	var second, third pane
+	Until(t, "the program is ready", func() bool { return first.String() == "ready\n" })
+	var second, third Pane
 	if err := b.Driver.Attach(within(t), id, runtime.Streams{Stdout: &second}); err != nil {
 		t.Fatalf("Attach: %v", err)
 	}
-	until(t, "the replay begins at the beginning", func() bool { return second.String() == "ready\n" })
+	Until(t, "the replay begins at the beginning", func() bool { return second.String() == "ready\n" })
 	if err := b.Driver.Stop(within(t), id, 20*time.Second); err != nil {
 		t.Fatalf("Stop: %v", err)
 	}
@@ -93,7 +93,7 @@ func testAttach(t *testing.T, b *bench) {
 		t.Fatalf("Attach after the exit: %v", err)
 	}
 	b.wait(t, id)
-	for i, p := range []*pane{first, &second, &third} {
+	for i, p := range []*Pane{first, &second, &third} {
 		if p.String() != want {
 			t.Errorf("stream %d: %q, want %q", i, p.String(), want)
 		}
@@ -102,13 +102,13 @@ func testAttach(t *testing.T, b *bench) {
 
 func testContext(t *testing.T, b *bench) {
 	id := b.create(t, b.spec("trap", "0"))
-	var stdout pane
+	var stdout Pane
 	ctx, cancel := context.WithCancel(t.Context())
 	if err := b.Driver.Start(ctx, id, runtime.Streams{Stdout: &stdout}); err != nil {
 		t.Fatal(err)
 	}
 	cancel()
-	until(t, "output comes after the start's context has ended", func() bool { return stdout.String() == "ready\n" })
+	Until(t, "output comes after the start's context has ended", func() bool { return stdout.String() == "ready\n" })
 
 	ctx, cancel = context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
@@ -158,7 +158,7 @@ func testStop(t *testing.T, b *bench) {
 		{[]string{"trap", "7"}, 0, 137}, // not asked
 	} {
 		id, stdout, _ := b.start(t, b.spec(c.verb...), "")
-		until(t, "the program is ready", func() bool { return stdout.String() == "ready\n" })
+		Until(t, "the program is ready", func() bool { return stdout.String() == "ready\n" })
 		began := time.Now()
 		for range 2 {
 			if err := b.Driver.Stop(within(t), id, c.grace); err != nil {
@@ -212,7 +212,7 @@ func testRemove(t *testing.T, b *bench) {
 	b.remove(t, b.create(t, b.spec("wait")))
 
 	id, stdout, _ := b.start(t, b.spec("deaf"), "")
-	until(t, "the program is ready", func() bool { return stdout.String() == "ready\n" })
+	Until(t, "the program is ready", func() bool { return stdout.String() == "ready\n" })
 	b.remove(t, id)
 
 	id, _, _ = b.start(t, b.spec("exit", "1"), "")
@@ -241,7 +241,7 @@ func testList(t *testing.T, b *bench) {
 	}
 	b.create(t, spec("sleep", "1s"))
 	up, stdout, _ := b.start(t, spec("wait"), "")
-	until(t, "the program is ready", func() bool { return stdout.String() == "ready\n" })
+	Until(t, "the program is ready", func() bool { return stdout.String() == "ready\n" })
 	ended, _, _ := b.start(t, spec("exit", "1"), "")
 	b.wait(t, ended)
 
@@ -309,7 +309,7 @@ func testMany(t *testing.T, b *bench) {
 				t.Errorf("launch %d: %v", i, err)
 				return
 			}
-			var stderr pane
+			var stderr Pane
 			if err := b.Driver.Start(within(t), id, runtime.Streams{Stderr: &stderr}); err != nil {
 				t.Errorf("launch %d: %v", i, err)
 				return

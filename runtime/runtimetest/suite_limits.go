@@ -112,7 +112,7 @@ func testMemory(t *testing.T, b *bench) {
 
 func testUsage(t *testing.T, b *bench) {
 	id, stdout, _ := b.start(t, b.spec("wait"), "")
-	until(t, "the program is ready", func() bool { return stdout.String() == "ready\n" })
+	Until(t, "the program is ready", func() bool { return stdout.String() == "ready\n" })
 	usage, err := b.Driver.Usage(within(t), id)
 	if err != nil || usage.Memory < 0 || usage.Memory > 64*functions.MiB {
 		t.Errorf("Usage: %+v, %v", usage, err)

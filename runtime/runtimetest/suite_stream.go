@@ -57,7 +57,7 @@ func testLargeStdin(t *testing.T, b *bench) {
 // the container nothing.
 func testWriters(t *testing.T, b *bench) {
 	id := b.create(t, b.spec("lines", "20000"))
-	var stderr pane
+	var stderr Pane
 	if err := b.Driver.Start(within(t), id, runtime.Streams{Stdout: brokenWriter{}, Stderr: &stderr}); err != nil {
 		t.Fatal(err)
 	}

@@ -1,7 +1,6 @@
 package serve
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -14,7 +13,7 @@ import (
 
 	"github.com/spillway/spillway/functions"
 	"github.com/spillway/spillway/runtime"
-	"github.com/spillway/spillway/runtime/docker"
+	"github.com/spillway/spillway/runtime/docker/dockertest"
 	"github.com/spillway/spillway/runtime/entry/entrytest"
 	"github.com/spillway/spillway/runtime/runtimetest"
 )
@@ -33,21 +32,9 @@ func newWorld(t testing.TB, program string) *world {
 	if testing.Short() {
 		t.Skip("SKIPPED: -short leaves out what runs on an engine")
 	}
-	d, err := docker.New(docker.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { d.Close() })
-	if _, err := d.Probe(t.Context()); err != nil {
-		if os.Getenv("SPILLWAY_REQUIRE_DOCKER") != "" {
-			t.Fatalf("no Docker engine, and SPILLWAY_REQUIRE_DOCKER is set: %v", err)
-		}
-		t.Skipf("SKIPPED: no Docker engine here (%v)", err)
-	}
+	d := dockertest.Open(t, "")
 	image, archive := runtimetest.ProgramImage(t, testdata+program)
-	if err := d.Load(t.Context(), bytes.NewReader(archive)); err != nil {
-		t.Fatalf("load the test image: %v", err)
-	}
+	dockertest.Load(t, d, image, archive)
 	dir := t.TempDir()
 	t.Cleanup(func() {
 		ctx := context.WithoutCancel(t.Context())
@@ -60,9 +47,6 @@ func newWorld(t testing.TB, program string) *world {
 		}
 		if doors, _ := os.ReadDir(dir); len(doors) > 0 {
 			t.Errorf("doors are left: %v", doors)
-		}
-		if err := d.RemoveImage(ctx, image); err != nil {
-			t.Errorf("remove the test image: %v", err)
 		}
 	})
 	return &world{Starter: Starter{Driver: d, Program: entrytest.Program(t), Dir: dir, Launch: time.Minute}, image: image}
@@ -94,28 +78,10 @@ func (w *world) plan(s functions.Spec) Plan {
 	return Plan{Function: f, Spec: s, Container: c}
 }
 
-// buffer is a log.
-type buffer struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
-
 // start starts an instance that ends with the test.
 func (w *world) start(t testing.TB, p Plan) *Instance {
 	t.Helper()
-	said := new(buffer)
+	said := new(runtimetest.Pane)
 	i, err := w.Start(t.Context(), p, "first", Words{said, said})
 	if err != nil {
 		t.Fatalf("start: %v\n%s", err, said)
@@ -133,7 +99,7 @@ func TestDockerHTTP(t *testing.T) {
 	for _, health := range []string{"", "/health"} {
 		i := w.start(t, w.plan(functions.Spec{Contract: functions.HTTPContract, HTTP: &functions.HTTPSpec{Port: 9000, Health: health}}))
 		for n := 1; n <= 20; n++ {
-			said := new(buffer)
+			said := new(runtimetest.Pane)
 			res, err := i.Invoke(t.Context(), request(`{"say":"hello"}`), Words{Stdout: said})
 			var got struct {
 				Served, UID int
@@ -215,7 +181,7 @@ func TestDockerLambda(t *testing.T) {
 	w := newWorld(t, "lambda")
 	i := w.start(t, w.plan(functions.Spec{Contract: functions.LambdaContract}))
 	for n := 1; n <= 20; n++ {
-		said := new(buffer)
+		said := new(runtimetest.Pane)
 		r := request(`{}`)
 		r.Task = functions.TaskID(fmt.Sprint("task-", n))
 		res, err := i.Invoke(t.Context(), r, Words{Stdout: said})

@@ -4,12 +4,14 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/spillway/spillway/runtime/runtimetest"
 )
 
 func TestOutputOfOneTaskAtATime(t *testing.T) {
 	o := newOutput()
 	out, errs := side{o, 0}, side{o, 1}
-	var first, second, wrong buffer
+	var first, second, wrong runtimetest.Pane
 	o.attach("start", Words{&first, &wrong})
 	fmt.Fprint(out, "loading")
 	o.drop("start", false)
@@ -40,7 +42,7 @@ func TestOutputOfSeveralTasks(t *testing.T) {
 	o := newOutput()
 	out := side{o, 0}
 	o.drop("", true)
-	var a, b buffer
+	var a, b runtimetest.Pane
 	o.attach("task-a", Words{Stdout: &a})
 	o.attach("task-b", Words{Stdout: &b})
 	fmt.Fprint(out, `{"msg":"one","requestId":"task-a"}`+"\n"+`{"requestId":"ta`)

@@ -161,22 +161,6 @@ func TestLoadGivesUpOnWhatNeverWorks(t *testing.T) {
 	}
 }
 
-func TestPacedCountsEveryCall(t *testing.T) {
-	var calls atomic.Int64
-	got, err := Paced(t.Context(), 1000, 50, func(context.Context) (time.Duration, error) {
-		if calls.Add(1)%5 == 0 {
-			return 0, errors.New("bad")
-		}
-		return time.Millisecond, nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got.Latency.N != 40 || got.Failures != 10 {
-		t.Errorf("%d and %d failures, want 40 and 10", got.Latency.N, got.Failures)
-	}
-}
-
 func TestQuietGivesUp(t *testing.T) {
 	found, err := Quiet(t.Context(), -1, time.Millisecond, 20*time.Millisecond)
 	if err != nil || found {

@@ -118,37 +118,6 @@ func Load(ctx context.Context, inFlight int, lasting time.Duration, baseline flo
 	return result, err
 }
 
-// Paced calls op at a fixed rate, however long the calls take, and waits for the
-// last. What fails is counted.
-func Paced(ctx context.Context, perSecond float64, n int, op Op) (Result, error) {
-	var (
-		mu     sync.Mutex // guards result and took
-		wg     sync.WaitGroup
-		result Result
-		took   []float64
-	)
-	began := time.Now()
-	for i := range n {
-		due := began.Add(time.Duration(float64(i) / perSecond * float64(time.Second)))
-		if err := pause(ctx, time.Until(due)); err != nil {
-			wg.Wait()
-			return result, err
-		}
-		wg.Go(func() {
-			d, err := op(ctx)
-			mu.Lock()
-			defer mu.Unlock()
-			if err == nil {
-				took = append(took, Milliseconds(d))
-			}
-			result.failed(err)
-		})
-	}
-	wg.Wait()
-	result.Latency = Summarize(took)
-	return result, nil
-}
-
 // Milliseconds is a duration as summaries hold it.
 func Milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 

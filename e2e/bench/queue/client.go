@@ -95,16 +95,16 @@ func (c *client) close() error {
 	return err
 }
 
-// buildModule builds the drivers of the Go queues below dir.
-func buildModule(ctx context.Context, dir, module string) (string, error) {
+// startModule builds the drivers of the Go queues below dir, and starts one.
+func startModule(ctx context.Context, dir, module string, args ...string) (*client, error) {
 	bin := filepath.Join(dir, "peers")
 	build := exec.CommandContext(ctx, "go", "build", "-o", bin, ".")
 	build.Dir = module
 	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-mod=readonly -buildvcs=false")
 	if out, err := build.CombinedOutput(); err != nil {
-		return "", skip("its driver in %s does not build, maybe for want of its modules (%s)", module, lastLine(out))
+		return nil, skip("its driver in %s does not build, maybe for want of its modules (%s)", module, lastLine(out))
 	}
-	return bin, nil
+	return startClient(exec.Command(bin, args...), filepath.Join(dir, "client.log"))
 }
 
 func lastLine(out []byte) string {

@@ -95,11 +95,7 @@ func river(ctx context.Context, dir, module string) (*Peer, error) {
 	if err != nil {
 		return nil, err
 	}
-	bin, err := buildModule(ctx, dir, module)
-	if err != nil {
-		return nil, errors.Join(err, stop())
-	}
-	c, err := startClient(exec.Command(bin, "river", url), filepath.Join(dir, "client.log"))
+	c, err := startModule(ctx, dir, module, "river", url)
 	if err != nil {
 		return nil, errors.Join(err, stop())
 	}

@@ -74,11 +74,7 @@ func asynq(ctx context.Context, dir, module, fsync string) (*Peer, error) {
 	if err != nil {
 		return nil, err
 	}
-	bin, err := buildModule(ctx, dir, module)
-	if err != nil {
-		return nil, errors.Join(err, stop())
-	}
-	c, err := startClient(exec.Command(bin, "asynq", addr), filepath.Join(dir, "client.log"))
+	c, err := startModule(ctx, dir, module, "asynq", addr)
 	if err != nil {
 		return nil, errors.Join(err, stop())
 	}

@@ -33,23 +33,9 @@ type bench struct {
 
 func open(t testing.TB, host string) *bench {
 	t.Helper()
-	d, err := docker.New(docker.Config{Host: host})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { d.Close() })
-	if _, err := d.Probe(t.Context()); err != nil {
-		t.Skipf("SKIPPED: no Docker engine here (%v)", err)
-	}
+	d := dockertest.Open(t, host)
 	image, archive := runtimetest.BoxImage(t)
-	if err := d.Load(t.Context(), bytes.NewReader(archive)); err != nil {
-		t.Fatalf("load the test image: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := d.RemoveImage(context.WithoutCancel(t.Context()), image); err != nil {
-			t.Errorf("remove the test image: %v", err)
-		}
-	})
+	dockertest.Load(t, d, image, archive)
 	return &bench{d, image}
 }
 

@@ -18,6 +18,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/spillway/spillway/runtime/entry/wire"
+	"github.com/spillway/spillway/runtime/runtimetest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -173,7 +174,7 @@ func pattern(seed, n int) []byte {
 
 func TestFollowsAsItGrows(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
-	var out, errs pane
+	var out, errs runtimetest.Pane
 	ended := make(chan struct{})
 	done := make(chan error, 1)
 	ctx := within(t)
@@ -185,12 +186,12 @@ func TestFollowsAsItGrows(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fmt.Fprint(w.Stream(wire.KindStdout), "one")
-	until(t, "one", func() bool { return out.String() == "one" })
-	fmt.Fprint(w.Stream(wire.KindStderr), "two")
-	until(t, "two", func() bool { return errs.String() == "two" })
+	fmt.Fprint(stream{w, wire.KindStdout}, "one")
+	runtimetest.Until(t, "one", func() bool { return out.String() == "one" })
+	fmt.Fprint(stream{w, wire.KindStderr}, "two")
+	runtimetest.Until(t, "two", func() bool { return errs.String() == "two" })
 	close(ended) // the container has exited, its writer has not
-	fmt.Fprint(w.Stream(wire.KindStdout), "three")
+	fmt.Fprint(stream{w, wire.KindStdout}, "three")
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -209,8 +210,8 @@ func TestCutOff(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fmt.Fprint(w.Stream(wire.KindStdout), "whole")
-	fmt.Fprint(w.Stream(wire.KindStdout), "and a part")
+	fmt.Fprint(stream{w, wire.KindStdout}, "whole")
+	fmt.Fprint(stream{w, wire.KindStdout}, "and a part")
 	if err := w.file.Truncate(w.size - 3); err != nil {
 		t.Fatal(err)
 	}
@@ -255,7 +256,7 @@ func TestNoRoom(t *testing.T) {
 		t.Fatal(err)
 	}
 	room := w.file
-	fmt.Fprint(w.Stream(wire.KindStdout), "before ")
+	fmt.Fprint(stream{w, wire.KindStdout}, "before ")
 	if w.file, err = os.OpenFile("/dev/full", os.O_WRONLY, 0); err != nil {
 		t.Skipf("SKIPPED: no /dev/full here (%v)", err)
 	}
@@ -264,7 +265,7 @@ func TestNoRoom(t *testing.T) {
 	}
 	w.file.Close()
 	w.file = room
-	fmt.Fprint(w.Stream(wire.KindStdout), "after")
+	fmt.Fprint(stream{w, wire.KindStdout}, "after")
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -313,7 +314,7 @@ func TestManyWriters(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var out, errs pane
+	var out, errs runtimetest.Pane
 	var dropped int64
 	followed := make(chan error, 1)
 	ctx := within(t)
@@ -327,7 +328,7 @@ func TestManyWriters(t *testing.T) {
 	for _, kind := range []wire.Kind{wire.KindStdout, wire.KindStderr} {
 		writing.Go(func() {
 			for i := range n {
-				fmt.Fprintf(w.Stream(kind), "%08d\n", i)
+				fmt.Fprintf(stream{w, kind}, "%08d\n", i)
 			}
 		})
 	}
@@ -346,33 +347,13 @@ func TestManyWriters(t *testing.T) {
 	}
 }
 
-func until(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for ctx := within(t); !ok(); {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			t.Fatalf("waited in vain: %s", what)
-		}
-	}
+// stream writes one kind of output, as a container does.
+type stream struct {
+	to   *Writer
+	kind wire.Kind
 }
 
-// pane is a writer that can be read while it is written.
-type pane struct {
-	mu   sync.Mutex // guards text
-	text bytes.Buffer
-}
-
-func (p *pane) Write(b []byte) (int, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.text.Write(b)
-}
-
-func (p *pane) String() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.text.String()
+func (s stream) Write(p []byte) (int, error) {
+	s.to.Write(s.kind, p) // what is missing is marked in the log
+	return len(p), nil
 }

@@ -3,7 +3,6 @@ package framelog
 import (
 	"encoding/binary"
 	"errors"
-	"io"
 	"os"
 	"strconv"
 	"sync"
@@ -147,20 +146,6 @@ func (w *Writer) append(kind wire.Kind, payload []byte) error {
 // position is the payload of KindOmission.
 func (w *Writer) position() []byte {
 	return binary.BigEndian.AppendUint64(nil, uint64(w.came))
-}
-
-// Stream returns a writer of one kind of output, which never fails: a container
-// must not stand still because its log has no room.
-func (w *Writer) Stream(kind wire.Kind) io.Writer { return stream{w, kind} }
-
-type stream struct {
-	to   *Writer
-	kind wire.Kind
-}
-
-func (s stream) Write(p []byte) (int, error) {
-	s.to.Write(s.kind, p) // what is missing is marked in the log
-	return len(p), nil
 }
 
 // Close marks the end of the log, for which followers wait.
