@@ -54,8 +54,6 @@ type attempt struct {
 	news     reporter
 	fenced   atomic.Bool // ordered to stop for want of a lease
 
-	deserted atomic.Bool // the engine was away while its container ran
-
 	mu    sync.Mutex // guards the field below
 	phase functions.Phase
 }

@@ -99,12 +99,12 @@ func (n *Node) await(ctx context.Context, a *attempt, id runtime.ID) exitReport 
 	for {
 		began := n.cfg.Now()
 		exit, err := n.cfg.Driver.Wait(ctx, id)
+		exit.EngineAway = exit.EngineAway || !away.IsZero()
 		if err == nil || ctx.Err() != nil || !errors.Is(err, functions.ErrUnavailable) {
 			return exitReport{exit: exit, err: err}
 		}
 		if away.IsZero() || n.cfg.Now().Sub(began) > n.time.Probe { // it was back in between
 			away = n.cfg.Now()
-			a.deserted.Store(true)
 			n.cfg.Log.Warn("engine away while a container runs", "task", a.key.task, "attempt", a.key.attempt, "err", err)
 		}
 		for {
@@ -192,7 +192,7 @@ func (n *Node) judge(a *attempt, exit runtime.Exit, deadline bool) *functions.Fa
 		return &functions.Failure{Class: functions.Infra, Phase: functions.PhaseLaunch, ExitCode: exit.Code,
 			Message: "the node's agent ended while the container ran or was starting, and the engine killed it"}
 	}
-	if class == functions.Crashed && (exit.Code == killed || exit.Code == terminated) && (exit.EngineAway || a.deserted.Load()) {
+	if class == functions.Crashed && (exit.Code == killed || exit.Code == terminated) && exit.EngineAway {
 		return &functions.Failure{Class: functions.Infra, Phase: functions.PhaseRun, ExitCode: exit.Code,
 			Message: "the container engine went away while the container ran, and ended it when it came back"}
 	}
