@@ -190,7 +190,7 @@ func (n *Node) planOf(a *attempt) serve.Plan {
 	c.GPUs = engineIDs(a.devices)
 	c.Labels = map[string]string{
 		runtime.LabelNode:  string(n.cfg.ID),
-		runtime.LabelServe: warmKey{f.Name, f.Version}.String(),
+		runtime.LabelServe: keyOf(f).String(),
 	}
 	return serve.Plan{Function: f, Spec: s, GPU: a.onGPU(), Container: c}
 }

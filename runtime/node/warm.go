@@ -20,6 +20,16 @@ import (
 type warmKey struct {
 	function functions.Name
 	version  int
+	made     int64 // when the version was; servers that begin anew, without their data, begin with version 1
+}
+
+func keyOf(fn functions.Function) warmKey {
+	return warmKey{fn.Name, fn.Version, fn.CreatedAt.UnixNano()}
+}
+
+// older reports whether b has taken the place of a.
+func older(a, b functions.Function) bool {
+	return a.Version < b.Version || a.CreatedAt.Before(b.CreatedAt)
 }
 
 func (k warmKey) String() string { return fmt.Sprintf("%s@%d", k.function, k.version) }
@@ -77,7 +87,7 @@ func (w *warmth) recall(n *Node) {
 	for _, fn := range f.Functions {
 		if _, newer := w.known[fn.Name]; !newer && fn.Warm > 0 {
 			w.known[fn.Name] = fn
-			w.pool.Keep(warmKey{fn.Name, fn.Version}, int(fn.Warm))
+			w.pool.Keep(keyOf(fn), int(fn.Warm))
 		}
 	}
 }
@@ -86,15 +96,15 @@ func (w *warmth) recall(n *Node) {
 // run in one of its warm containers: those of the newest version seen. Those of
 // an older one are given up.
 func (w *warmth) learn(fn functions.Function) (warmKey, bool) {
-	k := warmKey{fn.Name, fn.Version}
+	k := keyOf(fn)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	old, known := w.known[fn.Name]
 	switch {
-	case known && old.Version > fn.Version:
+	case known && older(fn, old):
 		return k, false
-	case known && old.Version < fn.Version:
-		w.pool.Retire(warmKey{old.Name, old.Version})
+	case known && older(old, fn):
+		w.pool.Retire(keyOf(old))
 		w.saved = w.saved && old.Warm <= 0
 		delete(w.known, fn.Name)
 		known = false
@@ -116,7 +126,7 @@ func (w *warmth) function(k warmKey) (functions.Function, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	fn, ok := w.known[k.function]
-	return fn, ok && fn.Version == k.version
+	return fn, ok && keyOf(fn) == k
 }
 
 // save writes warm.json when it has changed.
@@ -146,9 +156,9 @@ func (w *warmth) review(deployed Deployed) {
 	defer w.mu.Unlock()
 	for name, fn := range w.known {
 		now, err := deployed.Latest(name)
-		if errors.Is(err, functions.ErrNotFound) || err == nil && now.Version > fn.Version {
+		if errors.Is(err, functions.ErrNotFound) || err == nil && older(fn, now) {
 			delete(w.known, name)
-			w.pool.Retire(warmKey{name, fn.Version})
+			w.pool.Retire(keyOf(fn))
 			w.saved = w.saved && fn.Warm <= 0
 		}
 	}

@@ -276,18 +276,25 @@ func TestALaunchThatFailsWarmIsMadeCold(t *testing.T) {
 }
 
 func TestANewVersionTakesThePlaceOfTheOld(t *testing.T) {
-	w, cfg := warmWorld(t)
-	a := w.agent(cfg)
-	wantClass(t, w.do(a, w.warmOrder(a, 2, "echo", "x")), "", "")
-	w.idle(a, 2)
-	as := w.warmOrder(a, 1, "echo", "y")
-	as.Function.Version = 2
-	wantClass(t, w.do(a, as), "", "")
-	w.until("only the new one is kept", func() bool {
-		warm := a.warm.counts()
-		return len(warm) == 1 && warm[0].Version == 2 && warm[0].Idle == 1
-	})
-	w.onlyIdle(1)
+	for name, change := range map[string]func(fn *functions.Function){
+		"by its number":                      func(fn *functions.Function) { fn.Version = 2 },
+		"of servers that began from nothing": func(fn *functions.Function) { fn.CreatedAt = fn.CreatedAt.Add(time.Hour) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, cfg := warmWorld(t)
+			a := w.agent(cfg)
+			wantClass(t, w.do(a, w.warmOrder(a, 2, "echo", "x")), "", "")
+			w.idle(a, 2)
+			as := w.warmOrder(a, 1, "echo", "y")
+			change(&as.Function)
+			wantClass(t, w.do(a, as), "", "")
+			w.until("only the new one is kept", func() bool {
+				warm := a.warm.counts()
+				return len(warm) == 1 && warm[0].Version == as.Function.Version && warm[0].Idle == 1
+			})
+			w.onlyIdle(1)
+		})
+	}
 }
 
 // deployed is a registry of the tests.
@@ -400,7 +407,7 @@ func TestAWarmTaskOutlivesItsAgent(t *testing.T) {
 // its container and the orders.
 func (w *world) orphan(a *agent, as functions.Assignment) runtime.ID {
 	w.t.Helper()
-	i, err := a.warm.pool.Get(w.t.Context(), warmKey{as.Function.Name, as.Function.Version})
+	i, err := a.warm.pool.Get(w.t.Context(), keyOf(as.Function))
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -24,7 +24,7 @@ const (
 type Key struct {
 	Function functions.Name
 	Version  int
-	Made     int64 // when the version was; a function that is deleted and made again begins with version 1
+	Made     int64 // when the version was; servers that begin anew, without their data, begin with version 1
 	Device   functions.Device
 	GPUs     string // the ids of its devices, with commas between
 }

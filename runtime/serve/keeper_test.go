@@ -146,13 +146,13 @@ func TestKeeperEndsOlderVersions(t *testing.T) {
 		t.Error("a task was given a container of another version")
 	}
 	s.gone(old)
-	// A function that was deleted and made again begins with version 1.
+	// Servers that begin anew, without their data, begin with version 1.
 	old = s.add("again", web, functions.Spec{})
 	s.Done(old, nil)
 	again := web
 	again.Made++
 	if s.Take(t.Context(), again) != nil {
-		t.Error("a task was given a container of a function that was deleted")
+		t.Error("a task was given a container of a function of other servers")
 	}
 	s.gone(old)
 }
