@@ -307,7 +307,7 @@ func TestNothingNeededIsEverDeletedAndEverythingElseIs(t *testing.T) {
 			}
 		}
 	})
-	if deletions == 0 {
+	if deletions == 0 && !testing.Short() { // a sixth of the short runs, of 20 histories each, have none
 		t.Error("no history had anything deleted in it")
 	}
 }
