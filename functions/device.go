@@ -18,16 +18,17 @@ const (
 	Required  Policy = "required"  // a GPU, or the task fails
 	Preferred Policy = "preferred" // a GPU when one can be had, else the CPU
 	Auto      Policy = "auto"      // the content type decides: preferred or never
+	Fastest   Policy = "fastest"   // a GPU or the CPU, where the task is expected to be done first
 	Never     Policy = "never"     // the CPU
 )
 
-// Validate refuses anything but the four policies.
+// Validate refuses anything but the policies.
 func (p Policy) Validate() error {
 	switch p {
-	case Required, Preferred, Auto, Never:
+	case Required, Preferred, Auto, Fastest, Never:
 		return nil
 	}
-	return Invalid("bad_policy", "%q is not a device policy", trim(string(p))).WithHint("use required, preferred, auto or never")
+	return Invalid("bad_policy", "%q is not a device policy", trim(string(p))).WithHint("use required, preferred, auto, fastest or never")
 }
 
 // ContentClass is the coarse kind of a content type, the unit of routing.
@@ -106,6 +107,8 @@ func (r Route) Decide() Route {
 		r.Device, r.Reason = GPU, "policy required: a GPU or nothing"
 	case Preferred:
 		r.Device, r.Reason = GPU, "policy preferred: a GPU first"
+	case Fastest:
+		r.Device, r.Reason = GPU, "policy fastest: where it is expected to be done first"
 	case Never:
 		r.Device, r.Reason = CPU, "policy never: CPU only"
 	default:

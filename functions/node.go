@@ -13,8 +13,9 @@ type NodeInfo struct {
 	Shares   []string          `json:"shares,omitempty"` // names of shared folders that it has mounted
 	Capacity Resources         `json:"capacity"`
 	GPUs     []GPUInfo         `json:"gpus,omitempty"`
-	Ready    bool              `json:"ready"`            // takes new tasks
-	Reason   string            `json:"reason,omitempty"` // why not ready
+	GPUHost  *GPUHostInfo      `json:"gpu_host,omitempty"` // nil = it has none and looks for none
+	Ready    bool              `json:"ready"`              // takes new tasks
+	Reason   string            `json:"reason,omitempty"`   // why not ready
 	DiskFree Bytes             `json:"disk_free,omitempty"`
 	Cache    *CacheInfo        `json:"cache,omitempty"` // nil = it keeps no inputs
 	Warm     []WarmInfo        `json:"warm,omitempty"`  // containers that wait started, by function
@@ -42,28 +43,6 @@ type CacheInfo struct {
 	Evicted int64 `json:"evicted"` // for want of room
 }
 
-// GPUState is the health of one device.
-type GPUState string
-
-const (
-	GPUFree        GPUState = "free"
-	GPULeased      GPUState = "leased"
-	GPUQuarantined GPUState = "quarantined" // not offered until Until
-)
-
-// GPUInfo is one device of a node.
-type GPUInfo struct {
-	UUID     string    `json:"uuid"`
-	Index    int       `json:"index"`
-	Model    string    `json:"model,omitempty"`
-	Memory   Bytes     `json:"memory,omitempty"`
-	Assumed  bool      `json:"assumed,omitempty"` // claimed by configuration, seen by no probe
-	State    GPUState  `json:"state"`
-	Reason   string    `json:"reason,omitempty"` // why it is quarantined
-	Until    time.Time `json:"until,omitzero"`   // when a quarantined device is tried again
-	LeasedBy TaskID    `json:"leased_by,omitempty"`
-}
-
 // Heartbeat is a node's report, once a second and whenever its state changes.
 type Heartbeat struct {
 	Node    NodeInfo  `json:"node"`
@@ -85,9 +64,22 @@ type Assignment struct {
 	Attempt  int      `json:"attempt"`
 	Boot     string   `json:"boot"`
 	Device   Device   `json:"device"`
-	GPUs     []string `json:"gpus,omitempty"`
+	GPUs     []string `json:"gpus,omitempty"` // that the leader has in mind; the node leases
+	Claim    GPUClaim `json:"claim,omitzero"` // what the attempt asks of GPUs
 	Task     Task     `json:"task"`
 	Function Function `json:"function"`
+}
+
+// Asks is what the attempt asks of GPUs: its claim, or the function's when the
+// leader has sent none.
+func (a Assignment) Asks() GPUClaim {
+	switch {
+	case a.Device != GPU:
+		return GPUClaim{}
+	case a.Claim.Count == 0 && !a.Claim.All:
+		return a.Function.Claim()
+	}
+	return a.Claim
 }
 
 // Kill is an order to stop one attempt.

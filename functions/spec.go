@@ -43,6 +43,7 @@ type Spec struct {
 	GPU        *GPUNeed    `json:"gpu,omitempty" yaml:"gpu,omitempty"`
 	CPUProfile *CPUProfile `json:"cpu_profile,omitempty" yaml:"cpu_profile,omitempty"`
 	SpillAfter *Duration   `json:"spill_after,omitempty" yaml:"spill_after,omitempty"` // wait for a busy GPU at most this long
+	SpillQueue int         `json:"spill_queue,omitempty" yaml:"spill_queue,omitempty"` // with more tasks of the function than this waiting for a GPU, those beyond go to the CPU; 0 = no limit
 
 	Limits       Limits         `json:"limits,omitzero" yaml:"limits,omitempty"`
 	Timeout      Duration       `json:"timeout,omitempty" yaml:"timeout,omitempty"`             // of one run
@@ -68,10 +69,18 @@ type HTTPSpec struct {
 	Concurrency int    `json:"concurrency,omitempty" yaml:"concurrency,omitempty"` // invocations at once in one container; 1
 }
 
-// GPUNeed is what a GPU attempt needs.
+// GPUNeed is what a GPU attempt needs. A function that declares its memory shares
+// devices with others; one that does not has them alone.
 type GPUNeed struct {
-	Count  int   `json:"count,omitempty" yaml:"count,omitempty"`   // devices; 0 means 1
-	Memory Bytes `json:"memory,omitempty" yaml:"memory,omitempty"` // free memory wanted on each; 0 = any
+	Count     int      `json:"count,omitempty" yaml:"count,omitempty"`           // devices; 0 means 1
+	All       bool     `json:"all,omitempty" yaml:"all,omitempty"`               // every GPU of the node, alone; not with count
+	Memory    Bytes    `json:"memory,omitempty" yaml:"memory,omitempty"`         // taken of each; 0 = not known, so alone on it
+	Exclusive bool     `json:"exclusive,omitempty" yaml:"exclusive,omitempty"`   // alone on it, although memory is declared
+	Needs     []string `json:"needs,omitempty" yaml:"needs,omitempty"`           // beside CUDA: nvenc, nvdec
+	MinDriver string   `json:"min_driver,omitempty" yaml:"min_driver,omitempty"` // 535.104; what the image says counts too
+	MinCUDA   string   `json:"min_cuda,omitempty" yaml:"min_cuda,omitempty"`     // 12.2; what the image says counts too
+	Tries     int      `json:"tries,omitempty" yaml:"tries,omitempty"`           // attempts that a GPU may fail; 0 means 3 where a GPU is required, else 2
+	Within    Duration `json:"within,omitempty" yaml:"within,omitempty"`         // since the first of them, no further one begins on a GPU; 0 means 30m where one is required, else 5m
 }
 
 // CPUProfile is what changes when the function runs without a GPU: the same
@@ -224,11 +233,8 @@ func (s Spec) Validate() error {
 	if err := s.Device.Validate(); err != nil {
 		return bad("device", "%v", err)
 	}
-	if s.GPU != nil && (s.GPU.Count < 0 || s.GPU.Count > 64) {
-		return bad("gpu.count", "%d is out of range 0 to 64", s.GPU.Count)
-	}
-	if s.GPU != nil && s.GPU.Memory < 0 {
-		return bad("gpu.memory", "is negative")
+	if field, why := s.gpuFault(); field != "" {
+		return bad(field, "%s", why)
 	}
 	env := func(field string, env map[string]string) error {
 		for _, k := range slices.Sorted(maps.Keys(env)) {
@@ -270,6 +276,7 @@ func (s Spec) Validate() error {
 		{"cpu_profile.timeout", profile.Timeout.Std() >= time.Second && profile.Timeout.Std() <= 24*time.Hour, "is out of range 1s to 24h"},
 		{"grace", s.Grace >= 0 && s.Grace.Std() <= time.Minute, "is out of range 0s to 1m"},
 		{"queue_timeout", s.QueueTimeout.Std() >= time.Second && s.QueueTimeout.Std() <= 7*24*time.Hour, "is out of range 1s to 168h"},
+		{"spill_queue", s.SpillQueue >= 0, "is negative"},
 		{"spill_after", s.SpillAfter == nil || *s.SpillAfter >= 0, "is negative"},
 		{"warm", s.Warm >= WarmAuto && s.Warm <= mostWarm, "is neither auto nor in the range 0 to 1000"},
 		{"concurrency", s.Concurrency >= 0, "is negative"},
@@ -365,12 +372,4 @@ func (s Spec) On(d Device) Spec {
 func (s Spec) Needs(d Device) Resources {
 	s = s.On(d)
 	return Resources{MilliCPU: int64(math.Round(s.Limits.CPUs * 1000)), Memory: s.Limits.Memory, Tasks: 1}
-}
-
-// GPUCount is how many devices a GPU attempt takes.
-func (s Spec) GPUCount() int {
-	if s.GPU == nil || s.GPU.Count == 0 {
-		return 1
-	}
-	return s.GPU.Count
 }

@@ -34,6 +34,7 @@ func TestRouteDecide(t *testing.T) {
 		{"application/pdf", Preferred, Document, GPU, "preferred"},
 		{"application/pdf", Required, Document, GPU, "required"},
 		{"", Required, "", GPU, "required"},
+		{"text/plain", Fastest, Document, GPU, "fastest"},
 		{"nonsense", Auto, Data, CPU, "nonsense"},
 	} {
 		got := Route{ContentType: c.kind, Policy: c.policy}.Decide()
@@ -44,7 +45,7 @@ func TestRouteDecide(t *testing.T) {
 }
 
 func TestPolicyAndNames(t *testing.T) {
-	for _, p := range []Policy{Required, Preferred, Auto, Never} {
+	for _, p := range []Policy{Required, Preferred, Auto, Fastest, Never} {
 		if err := p.Validate(); err != nil {
 			t.Error(err)
 		}

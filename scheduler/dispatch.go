@@ -55,7 +55,7 @@ func (t *term) post(ctx context.Context) {
 func (t *term) deliver(ctx context.Context, a *attempt) {
 	last := a.task.Last()
 	node, order := a.node.ID, functions.Assignment{
-		Epoch: t.epoch, Attempt: a.number, Boot: a.boot, Device: a.device, GPUs: last.GPUs,
+		Epoch: t.epoch, Attempt: a.number, Boot: a.boot, Device: a.device, GPUs: last.GPUs, Claim: a.claim(),
 		Task: *a.task, Function: a.version.fn,
 	}
 	t.orders.Go(func() error {

@@ -61,6 +61,14 @@ type attempt struct {
 	judged    bool      // a verdict is on its way to the log
 }
 
+// claim is what the attempt asks of GPUs.
+func (a *attempt) claim() functions.GPUClaim {
+	if a.device != functions.GPU {
+		return functions.GPUClaim{}
+	}
+	return a.version.fn.Claim()
+}
+
 func newNode(id functions.NodeID, now time.Time) *node {
 	return &node{
 		room: room{ID: id}, seen: now,
@@ -97,8 +105,10 @@ func (n *node) release(a *attempt) {
 	n.releaseGPUs(a)
 	id := a.key.id()
 	for i := range n.GPUs {
-		if d := &n.GPUs[i]; d.State == functions.GPULeased && d.LeasedBy == id {
-			d.State, d.LeasedBy = functions.GPUFree, ""
+		d := &n.GPUs[i]
+		d.Leases = slices.DeleteFunc(slices.Clone(d.Leases), func(l functions.GPULease) bool { return l.Task == id })
+		if d.State == functions.GPULeased && len(d.Leases) == 0 {
+			d.State = functions.GPUFree
 		}
 	}
 	n.mark()
@@ -128,8 +138,8 @@ func (n *node) report(info functions.NodeInfo, now time.Time) {
 	leased := map[functions.TaskID][]string{}
 	for _, g := range info.GPUs {
 		n.GPUs = append(n.GPUs, device{GPUInfo: g})
-		if g.State == functions.GPULeased && g.LeasedBy != "" {
-			leased[g.LeasedBy] = append(leased[g.LeasedBy], g.UUID)
+		for _, l := range g.Leases {
+			leased[l.Task] = append(leased[l.Task], g.UUID)
 		}
 	}
 	for id, uuids := range leased { // the node may have chosen other devices than we had in mind

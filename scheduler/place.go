@@ -25,7 +25,7 @@ type device struct {
 	Busy bool // leased, by the node's word or by the leader's own count
 }
 
-func (d device) healthy() bool { return d.State != functions.GPUQuarantined }
+func (d device) healthy() bool { return d.State.Healthy() }
 func (d device) free() bool    { return d.healthy() && !d.Busy && d.State == functions.GPUFree }
 
 // suits reports whether the device is large enough. One whose memory nobody

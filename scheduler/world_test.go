@@ -344,7 +344,7 @@ func (n *fakeNode) drop() {
 	}
 	for i := range n.info.GPUs {
 		if g := &n.info.GPUs[i]; g.State == functions.GPULeased {
-			g.State, g.LeasedBy = functions.GPUFree, ""
+			g.State, g.Leases = functions.GPUFree, nil
 		}
 	}
 }
@@ -408,7 +408,7 @@ func (n *fakeNode) admit(ctx context.Context, a functions.Assignment) error {
 	}
 	for i := range n.info.GPUs {
 		if g := &n.info.GPUs[i]; slices.Contains(a.GPUs, g.UUID) {
-			g.State, g.LeasedBy = functions.GPULeased, a.Task.ID
+			g.State, g.Leases = functions.GPULeased, []functions.GPULease{{Task: a.Task.ID}}
 		}
 	}
 	h := &held{a: a, quit: make(chan struct{})}
@@ -466,8 +466,8 @@ func (n *fakeNode) finish(k key, h *held, out functions.Outcome) {
 	delete(n.held, k)
 	n.past[stray{h.a.Task.ID, h.a.Attempt}] = true
 	for i := range n.info.GPUs {
-		if g := &n.info.GPUs[i]; g.LeasedBy == h.a.Task.ID {
-			g.State, g.LeasedBy = functions.GPUFree, ""
+		if g := &n.info.GPUs[i]; len(g.Leases) == 1 && g.Leases[0].Task == h.a.Task.ID {
+			g.State, g.Leases = functions.GPUFree, nil
 		}
 	}
 	id := n.info.ID

@@ -57,6 +57,7 @@ var allowed = map[string][]string{
 		"github.com/containerd/...", "github.com/distribution/reference", "github.com/opencontainers/...", "google.golang.org/grpc/..."},
 	"runtime/containerd/containerdtest": {},
 	"runtime/gpu":                       {"functions"},
+	"runtime/gpu/probe":                 {"functions"},
 	"runtime/pool":                      {"functions"},
 	"runtime/serve":                     {"functions", "runtime", "runtime/entry", "runtime/entry/wire"},
 	"runtime/entry":                     {"functions", "runtime", "runtime/entry/wire", "golang.org/x/sys/..."},

@@ -67,7 +67,7 @@ func (a *API) workers(w http.ResponseWriter, r *http.Request) error {
 }
 
 func healthyGPU(n functions.NodeStatus) bool {
-	return slices.ContainsFunc(n.GPUs, func(g functions.GPUInfo) bool { return g.State != functions.GPUQuarantined })
+	return slices.ContainsFunc(n.GPUs, func(g functions.GPUInfo) bool { return g.State.Healthy() })
 }
 
 // executing are the states in which a worker holds the task.

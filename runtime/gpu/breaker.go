@@ -30,27 +30,18 @@ type breaker struct {
 	reason string
 }
 
-type verdict int
-
-const (
-	unknown verdict = iota // says nothing
-	worked
-	faulty
-	hopeless // faulty, and once is enough
-)
-
 func (b *breaker) open(now time.Time) bool { return now.Before(b.until) }
 
-func (b *breaker) record(v verdict, reason string, now time.Time) {
+func (b *breaker) record(v functions.Blame, reason string, now time.Time) {
 	switch v {
-	case unknown:
+	case functions.BlameNothing:
 		return
-	case worked:
+	case functions.BlameCleared:
 		*b = breaker{limit: b.limit}
 		return
-	case faulty:
+	case functions.BlameFault:
 		b.faults++
-	case hopeless:
+	case functions.BlameFatal:
 		b.faults = max(b.faults+1, b.limit)
 	}
 	// Attempts that began before it opened may fail after: they add nothing.
@@ -60,27 +51,4 @@ func (b *breaker) record(v verdict, reason string, now time.Time) {
 	b.until = now.Add(min(firstQuarantine<<min(b.opened, 10), longQuarantine))
 	b.opened++
 	b.reason = reason
-}
-
-// judge says what the end of an attempt tells of the host and of its devices.
-func judge(f *functions.Failure) (host, device verdict) {
-	if f == nil {
-		return worked, worked
-	}
-	switch f.Class {
-	case functions.GPUHost:
-		return faulty, unknown
-	case functions.GPUHung:
-		return hopeless, unknown
-	case functions.GPUDevice, functions.GPUUnknown:
-		return unknown, faulty
-	case functions.GPULost, functions.GPUMissing: // the launch itself went well
-		return worked, faulty
-	case functions.GPUMemory, functions.GPUUnsuited, functions.Declined:
-		return worked, unknown
-	case functions.ExitError, functions.Permanent, functions.TempFail, functions.OutOfMemory, functions.Crashed,
-		functions.TimedOutRun, functions.DiskExceeded, functions.BadOutput: // it ran, and blames no GPU
-		return worked, worked
-	}
-	return unknown, unknown // it may never have been launched
 }

@@ -13,7 +13,7 @@ import (
 
 // Config makes a Pool.
 type Config struct {
-	Devices []functions.GPUInfo // State, Reason, Until and LeasedBy are ignored
+	Devices []functions.GPUInfo // of them, what identifies and describes counts
 	Now     func() time.Time    // nil means time.Now
 }
 
@@ -74,10 +74,13 @@ func EngineID(d functions.GPUInfo) string {
 	return d.UUID
 }
 
-// Acquire leases n devices with at least memory each to a task, those of prefer
-// first, or none at all: then the error is ErrThrottled. A device whose memory
-// is unknown passes. The release may be called more than once.
-func (p *Pool) Acquire(task functions.TaskID, n int, prefer []string, memory functions.Bytes) ([]functions.GPUInfo, func(), error) {
+// Acquire leases the devices of a claim to a task, those of prefer first, or none
+// at all: then the error is ErrThrottled. The release may be called more than once.
+func (p *Pool) Acquire(task functions.TaskID, claim functions.GPUClaim, prefer []string) ([]functions.GPUInfo, func(), error) {
+	n := claim.Count
+	if claim.All {
+		n = len(p.devices)
+	}
 	if n < 1 {
 		return nil, nil, functions.Invalid("bad_gpu_count", "cannot lease %d GPUs", n)
 	}
@@ -92,8 +95,7 @@ func (p *Pool) Acquire(task functions.TaskID, n int, prefer []string, memory fun
 	}
 	fit := slices.Collect(func(yield func(*device) bool) {
 		for _, d := range p.devices {
-			small := d.info.Memory != 0 && d.info.Memory < memory
-			if d.lease == nil && !small && !d.health.open(now) && !yield(d) {
+			if d.lease == nil && d.info.Suits(claim) && !d.health.open(now) && !yield(d) {
 				return
 			}
 		}
@@ -160,18 +162,20 @@ func (p *Pool) Report(f *functions.Failure, uuids []string) {
 	if len(uuids) == 0 {
 		return
 	}
-	host, dev := judge(f)
+	var class functions.Class
 	var reason string
 	if f != nil {
+		class = f.Class
 		reason = fmt.Sprintf("%s: %s", f.Class, f.Message)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := p.now()
-	p.host.record(host, reason, now)
+	r := functions.React(class)
+	p.host.record(r.Host, reason, now)
 	for _, d := range p.devices {
 		if slices.Contains(uuids, d.info.UUID) {
-			d.health.record(dev, reason, now)
+			d.health.record(r.Device, reason, now)
 		}
 	}
 }
@@ -188,10 +192,10 @@ func (p *Pool) describe(devices []*device, now time.Time) []functions.GPUInfo {
 	var out []functions.GPUInfo
 	for _, d := range devices {
 		g := d.info
-		g.State, g.Reason, g.Until, g.LeasedBy = functions.GPUFree, "", time.Time{}, ""
+		g.State, g.Reason, g.Until, g.Leases = functions.GPUFree, "", time.Time{}, nil
 		switch {
 		case d.lease != nil:
-			g.State, g.LeasedBy = functions.GPULeased, d.lease.task
+			g.State, g.Leases = functions.GPULeased, []functions.GPULease{{Task: d.lease.task}}
 		case p.host.open(now):
 			g.State, g.Reason, g.Until = functions.GPUQuarantined, p.host.reason, p.host.until
 		case p.trial != nil:

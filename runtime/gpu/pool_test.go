@@ -20,6 +20,8 @@ func pool(t interface{ Fatal(...any) }, devices ...functions.GPUInfo) *Pool {
 	return p
 }
 
+func some(n int) functions.GPUClaim { return functions.GPUClaim{Count: n} }
+
 func uuids(devices []functions.GPUInfo) (ids []string) {
 	for _, d := range devices {
 		ids = append(ids, d.UUID)
@@ -50,27 +52,27 @@ func TestAssumedDevicesAreKnownToTheEngineByIndex(t *testing.T) {
 
 func TestAcquireIsAllOrNothing(t *testing.T) {
 	p := pool(t, Assumed(3)...)
-	two, release, err := p.Acquire("t1", 2, nil, 0)
+	two, release, err := p.Acquire("t1", some(2), nil)
 	if err != nil || !slices.Equal(uuids(two), []string{"assumed-0", "assumed-1"}) {
 		t.Fatalf("Acquire(2) = %v, %v", uuids(two), err)
 	}
-	if _, _, err := p.Acquire("t2", 2, nil, 0); !errors.Is(err, functions.ErrThrottled) {
+	if _, _, err := p.Acquire("t2", some(2), nil); !errors.Is(err, functions.ErrThrottled) {
 		t.Fatalf("Acquire(2) with one left = %v, want ErrThrottled", err)
 	}
-	if one, _, err := p.Acquire("t3", 1, nil, 0); err != nil || one[0].UUID != "assumed-2" {
+	if one, _, err := p.Acquire("t3", some(1), nil); err != nil || one[0].UUID != "assumed-2" {
 		t.Fatalf("the one left was not lent: %v, %v", uuids(one), err)
 	}
 	release()
 	release()
 	for _, g := range p.Snapshot()[:2] {
-		if g.State != functions.GPUFree || g.LeasedBy != "" {
-			t.Errorf("%s after release: %s by %q", g.UUID, g.State, g.LeasedBy)
+		if g.State != functions.GPUFree || len(g.Leases) > 0 {
+			t.Errorf("%s after release: %s by %q", g.UUID, g.State, g.Leases)
 		}
 	}
-	if g := p.Snapshot()[2]; g.State != functions.GPULeased || g.LeasedBy != "t3" {
+	if g := p.Snapshot()[2]; g.State != functions.GPULeased || len(g.Leases) != 1 || g.Leases[0].Task != "t3" {
 		t.Errorf("a second release gave back another's device: %+v", g)
 	}
-	if _, _, err := p.Acquire("t", 0, nil, 0); !errors.Is(err, functions.ErrInvalid) {
+	if _, _, err := p.Acquire("t", some(0), nil); !errors.Is(err, functions.ErrInvalid) {
 		t.Errorf("Acquire(0) = %v, want ErrInvalid", err)
 	}
 }
@@ -90,7 +92,7 @@ func TestAcquireHonoursPreferenceAndMemory(t *testing.T) {
 		{nil, 16 * functions.GiB, "big"},
 		{[]string{"small"}, 16 * functions.GiB, "big"},
 	} {
-		got, release, err := p.Acquire("t", 1, c.prefer, c.memory)
+		got, release, err := p.Acquire("t", functions.GPUClaim{Count: 1, Memory: c.memory}, c.prefer)
 		if err != nil || got[0].UUID != c.want {
 			t.Errorf("Acquire(prefer %v, memory %s) = %v, %v; want %s", c.prefer, c.memory, uuids(got), err, c.want)
 			continue
@@ -137,7 +139,7 @@ func TestNoInterleavingLendsADeviceTwice(t *testing.T) {
 			switch rapid.IntRange(0, 3).Draw(t, "step") {
 			case 0, 1:
 				want := rapid.IntRange(1, 4).Draw(t, "want")
-				got, release, err := p.Acquire("t", want, nil, 0)
+				got, release, err := p.Acquire("t", some(want), nil)
 				if err != nil {
 					if !errors.Is(err, functions.ErrThrottled) || len(got) > 0 {
 						t.Fatalf("Acquire = %v, %v", got, err)
@@ -186,7 +188,7 @@ func TestNoInterleavingLendsADeviceTwice(t *testing.T) {
 		}
 		now = now.Add(longQuarantine)
 		if n > 0 {
-			if _, _, err := p.Acquire("t", n, nil, 0); err != nil {
+			if _, _, err := p.Acquire("t", some(n), nil); err != nil {
 				t.Fatalf("all quarantines are over, yet: %v", err)
 			}
 		}
@@ -201,7 +203,7 @@ func TestConcurrentAcquireNeverOversubscribes(t *testing.T) {
 	for i := range 8 {
 		wg.Go(func() {
 			for range 200 {
-				got, release, err := p.Acquire("t", 1+i%3, nil, 0)
+				got, release, err := p.Acquire("t", some(1+i%3), nil)
 				if err != nil {
 					continue
 				}
@@ -240,7 +242,7 @@ func TestDeviceQuarantine(t *testing.T) {
 			t.Fatalf("after one fault: %+v", s)
 		}
 		p.Report(nil, sick)
-		p.Report(fail(functions.GPULost), sick)
+		p.Report(fail(functions.GPUUnknown), sick)
 		if s := state(); s.State != functions.GPUFree {
 			t.Fatalf("two faults with a success between: %+v", s)
 		}
@@ -249,12 +251,12 @@ func TestDeviceQuarantine(t *testing.T) {
 		if s.State != functions.GPUQuarantined || s.Reason != "gpu_missing: as seen" || time.Until(s.Until) != 30*time.Second {
 			t.Fatalf("after two faults in a row: %+v", s)
 		}
-		if _, _, err := p.Acquire("t", 2, nil, 0); err == nil {
+		if _, _, err := p.Acquire("t", some(2), nil); err == nil {
 			t.Fatal("a quarantined device was lent")
 		}
 
 		time.Sleep(30 * time.Second) // half open: the trial fails at once
-		got, release, err := p.Acquire("t", 1, sick, 0)
+		got, release, err := p.Acquire("t", some(1), sick)
 		if err != nil || got[0].UUID != "assumed-0" {
 			t.Fatalf("trial: %v, %v", uuids(got), err)
 		}
@@ -293,16 +295,16 @@ func TestHostQuarantineAdmitsOneTrial(t *testing.T) {
 				t.Fatalf("after two host faults: %+v", s)
 			}
 		}
-		if _, _, err := p.Acquire("t", 1, nil, 0); !errors.Is(err, functions.ErrThrottled) {
+		if _, _, err := p.Acquire("t", some(1), nil); !errors.Is(err, functions.ErrThrottled) {
 			t.Fatalf("Acquire while off = %v", err)
 		}
 
 		time.Sleep(30 * time.Second)
-		_, release, err := p.Acquire("t", 1, nil, 0)
+		_, release, err := p.Acquire("t", some(1), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, _, err := p.Acquire("u", 1, nil, 0); !errors.Is(err, functions.ErrThrottled) {
+		if _, _, err := p.Acquire("u", some(1), nil); !errors.Is(err, functions.ErrThrottled) {
 			t.Fatalf("a second trial at once = %v", err)
 		}
 		if s := p.Snapshot()[1]; s.State != functions.GPUQuarantined {
@@ -310,13 +312,13 @@ func TestHostQuarantineAdmitsOneTrial(t *testing.T) {
 		}
 		p.Report(fail(functions.Store), ids) // never launched: says nothing
 		release()
-		_, release, err = p.Acquire("t", 1, nil, 0)
+		_, release, err = p.Acquire("t", some(1), nil)
 		if err != nil {
 			t.Fatalf("next trial after one that said nothing: %v", err)
 		}
 		p.Report(nil, ids)
 		release()
-		if _, _, err := p.Acquire("t", 2, nil, 0); err != nil {
+		if _, _, err := p.Acquire("t", some(2), nil); err != nil {
 			t.Fatalf("after a good trial: %v", err)
 		}
 	})

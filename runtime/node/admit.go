@@ -97,11 +97,7 @@ func (n *Node) lease(a *attempt) (err error) {
 	if n.cfg.GPUs == nil {
 		return functions.NewError(functions.ErrThrottled, "no_gpu", "the node has no GPU")
 	}
-	var memory functions.Bytes
-	if need := a.Assignment.Function.GPU; need != nil {
-		memory = need.Memory
-	}
-	a.devices, a.release, err = n.cfg.GPUs.Acquire(a.key.task, a.Assignment.Function.GPUCount(), a.Assignment.GPUs, memory)
+	a.devices, a.release, err = n.cfg.GPUs.Acquire(a.key.task, a.Assignment.Asks(), a.Assignment.GPUs)
 	for _, d := range a.devices {
 		a.Leased = append(a.Leased, d.UUID)
 	}

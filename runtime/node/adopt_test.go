@@ -230,7 +230,7 @@ func TestAStoppedAgentLeavesItsContainersRunning(t *testing.T) {
 		if hb := w.log.beats[beats]; len(hb.Running) != 1 || hb.Running[0].Task != as.Task.ID {
 			t.Errorf("the first heartbeat does not name the adopted attempt: %+v", hb.Running)
 		}
-		if g := cfg.GPUs.Snapshot()[1]; g.LeasedBy != as.Task.ID {
+		if g := cfg.GPUs.Snapshot()[1]; len(g.Leases) != 1 || g.Leases[0].Task != as.Task.ID {
 			t.Errorf("its GPU is %+v", g)
 		}
 		if err := second.Admit(context.Background(), as); err != nil {
