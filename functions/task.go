@@ -80,6 +80,7 @@ type Task struct {
 	BodyHash string          `json:"body_hash,omitempty"` // of the request that used Key
 	CallID   string          `json:"call_id,omitempty"`   // the client's own correlation id
 	Metadata json.RawMessage `json:"metadata,omitempty"`  // opaque, echoed
+	Webhook  string          `json:"webhook,omitempty"`   // URL that is told when the task has ended
 	Priority int             `json:"priority,omitempty"`
 
 	CreatedAt  time.Time `json:"created_at"`

@@ -99,15 +99,16 @@ type Mount func(register func(method, path string, h http.HandlerFunc))
 
 // Config is what a Gateway needs. Everything is required unless it says otherwise.
 type Config struct {
-	Door      Door
-	Appender  Appender
-	Tasks     Tasks
-	Functions Functions
-	Objects   Objects
-	Scheduler Scheduler
-	NodeLogs  NodeLogs
-	Ingest    Ingest
-	Parse     func([]byte) (functions.Spec, error) // of a spec in YAML or JSON, with defaults
+	Door       Door
+	Appender   Appender
+	Tasks      Tasks
+	Functions  Functions
+	Objects    Objects
+	Scheduler  Scheduler
+	NodeLogs   NodeLogs
+	Ingest     Ingest
+	Deliveries Deliveries
+	Parse      func([]byte) (functions.Spec, error) // of a spec in YAML or JSON, with defaults
 
 	Keys []([sha256.Size]byte) // HashKey of each API key
 	Open bool                  // no key is asked for
@@ -139,7 +140,7 @@ type Gateway struct {
 func New(cfg Config) (*Gateway, error) {
 	for name, missing := range map[string]bool{
 		"Door": cfg.Door == nil, "Appender": cfg.Appender == nil, "Tasks": cfg.Tasks == nil, "Functions": cfg.Functions == nil,
-		"Objects": cfg.Objects == nil, "Scheduler": cfg.Scheduler == nil, "NodeLogs": cfg.NodeLogs == nil, "Ingest": cfg.Ingest == nil, "Parse": cfg.Parse == nil, "Log": cfg.Log == nil,
+		"Objects": cfg.Objects == nil, "Scheduler": cfg.Scheduler == nil, "NodeLogs": cfg.NodeLogs == nil, "Ingest": cfg.Ingest == nil, "Deliveries": cfg.Deliveries == nil, "Parse": cfg.Parse == nil, "Log": cfg.Log == nil,
 	} {
 		if missing {
 			return nil, errors.New("gateway: Config." + name + " is missing")

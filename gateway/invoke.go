@@ -103,7 +103,7 @@ func (g *Gateway) callOf(r *http.Request) (c intake.Call, err error) {
 
 // newCall is a call with what its headers say of every kind of call.
 func (g *Gateway) newCall(r *http.Request) intake.Call {
-	c := intake.Call{ID: g.cfg.Door.NewID(), Source: "http", Key: r.Header.Get("Idempotency-Key"), CallID: r.Header.Get("X-Call-Id")}
+	c := intake.Call{ID: g.cfg.Door.NewID(), Source: "http", Key: r.Header.Get("Idempotency-Key"), CallID: r.Header.Get("X-Call-Id"), Webhook: r.Header.Get("Spillway-Webhook")}
 	if s := r.Header.Get("Spillway-Source"); s == "cli" {
 		c.Source = s
 	}

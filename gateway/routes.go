@@ -48,6 +48,7 @@ func (g *Gateway) native() []route {
 		{"GET", "/v1/tasks/{id}/result", g.result, false},
 		{"GET", "/v1/tasks/{id}/logs", g.logs, false},
 		{"GET", "/v1/tasks/{id}/events", g.events, false},
+		{"GET", "/v1/tasks/{id}/webhook", g.deliveries, false},
 		{"GET", "/v1/tasks/{id}/outputs/{name:.+}", g.output, false},
 
 		{"POST", "/v1/uploads", g.createUpload, false},

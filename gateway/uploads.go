@@ -165,7 +165,7 @@ func (g *Gateway) createUpload(w http.ResponseWriter, r *http.Request) error {
 		ID: g.cfg.Door.NewID(), Function: ask.Function, Version: ask.Version, Policy: ask.Device,
 		Content: content.Detect(nil, ask.Name, ask.ContentType), Event: ask.Event, Params: ask.Params, Metadata: ask.Metadata,
 		AwaitUpload: true, Form: ask.Method == methodForm,
-		Source: "upload", Key: r.Header.Get("Idempotency-Key"), CallID: r.Header.Get("X-Call-Id"),
+		Source: "upload", Key: r.Header.Get("Idempotency-Key"), CallID: r.Header.Get("X-Call-Id"), Webhook: r.Header.Get("Spillway-Webhook"),
 	}
 	call.BodyHash = hashOf(&call, ask.Name, string(body))
 	ref := functions.ObjectRef{

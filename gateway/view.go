@@ -34,6 +34,7 @@ type taskView struct {
 	Source          string              `json:"source"`
 	CallID          string              `json:"call_id,omitempty"`
 	Metadata        json.RawMessage     `json:"metadata,omitempty"`
+	Webhook         string              `json:"webhook,omitempty"` // told of the end
 	Priority        int                 `json:"priority"`
 	CreatedAt       time.Time           `json:"created_at"`
 	QueuedAt        time.Time           `json:"queued_at,omitzero"`
@@ -61,7 +62,7 @@ func (g *Gateway) view(t *functions.Task) taskView {
 		ID: t.ID, Function: t.Function, Version: t.Version, Status: g.status(t),
 		DeviceRequested: t.Route.Policy, DeviceUsed: t.DeviceUsed(), FallbackReason: fallbackReason(t),
 		Attempts: t.Attempts, Progress: g.Feed.latest(t), Timings: timings(t), Route: t.Route, Inputs: t.Inputs,
-		Purged: t.Purged, Failure: t.Failure, Parent: t.Parent, Depth: t.Depth, Source: t.Source, CallID: t.CallID, Metadata: t.Metadata, Priority: t.Priority,
+		Purged: t.Purged, Failure: t.Failure, Parent: t.Parent, Depth: t.Depth, Source: t.Source, CallID: t.CallID, Metadata: t.Metadata, Webhook: t.Webhook, Priority: t.Priority,
 		CreatedAt: t.CreatedAt, QueuedAt: t.QueuedAt, NotBefore: t.NotBefore, FinishedAt: t.FinishedAt, Seq: t.Seq,
 	}
 	if v.Attempts == nil {

@@ -29,6 +29,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/spillway/spillway/functions"
+	"github.com/spillway/spillway/functions/webfetch"
 	"github.com/spillway/spillway/gateway"
 	"github.com/spillway/spillway/gateway/intake"
 )
@@ -119,7 +120,7 @@ func newWorld(t testing.TB, change func(*gateway.Config)) *world {
 	log := slog.New(slog.DiscardHandler)
 	w.cfg = gateway.Config{
 		Door:     intake.New(intake.Config{Log: w, Functions: w, Tasks: w, Queue: w, Objects: w, Shares: w, Web: w}),
-		Appender: w, Tasks: w, Functions: registry{w}, Objects: w, Scheduler: w, NodeLogs: w, Ingest: w, Open: true, Log: log, Version: "test",
+		Appender: w, Tasks: w, Functions: registry{w}, Objects: w, Scheduler: w, NodeLogs: w, Ingest: w, Deliveries: w, Open: true, Log: log, Version: "test",
 		Parse: func(b []byte) (s functions.Spec, err error) {
 			if err := json.Unmarshal(b, &s); err != nil {
 				return s, functions.Invalid("bad_spec", "line 1: %s", err.Error())
@@ -488,6 +489,25 @@ func (w *world) Look(file string, most int64) (functions.ObjectRef, []byte, erro
 
 func (w *world) Probe(_ context.Context, url string, most int64) (functions.ObjectRef, []byte, error) {
 	return w.Look(url, most)
+}
+
+func (w *world) Check(url string) error {
+	_, err := webfetch.Parse(url)
+	return err
+}
+
+func (w *world) Of(_ context.Context, task functions.TaskID) ([]functions.Delivery, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	t := w.tasks[task]
+	if t.Webhook == "" || !t.State.Final() {
+		return nil, nil
+	}
+	at := t.FinishedAt
+	return []functions.Delivery{{
+		ID: "end_1", Task: task, EndedAt: at, URL: t.Webhook, CreatedAt: at, Count: 2, Delivered: at.Add(time.Second),
+		Tries: []functions.DeliveryTry{{At: at, MS: 1.5, Error: "connection refused"}, {At: at.Add(time.Second), MS: 3, Status: 200}},
+	}}, nil
 }
 
 func (w *world) Delete(_ context.Context, ref functions.ObjectRef) error {

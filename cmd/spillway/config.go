@@ -20,18 +20,19 @@ import (
 // Config is every setting of every role. Order of precedence: the defaults, the
 // file named by --config, the environment (SPILLWAY_...), the flags.
 type Config struct {
-	Data      string        `yaml:"data" env:"DATA"`             // folder of everything durable; made absolute
-	Listen    string        `yaml:"listen" env:"LISTEN"`         // gateway address
-	PublicURL string        `yaml:"public_url" env:"PUBLIC_URL"` // what clients call the gateway; default from Listen
-	NoAuth    bool          `yaml:"no_auth" env:"NO_AUTH"`       // accept calls without a key; loopback only
-	LogLevel  string        `yaml:"log_level" env:"LOG_LEVEL"`   // debug, info, warn, error
-	ReadyFile string        `yaml:"ready_file" env:"READY_FILE"` // written with the URLs, as JSON, when all is up
-	Store     StoreConfig   `yaml:"store" envPrefix:"STORE_"`
-	Engine    EngineConfig  `yaml:"engine" envPrefix:"ENGINE_"`
-	Node      NodeConfig    `yaml:"node" envPrefix:"NODE_"`
-	Reconcile time.Duration `yaml:"reconcile" env:"RECONCILE"` // how often watched buckets are listed
-	Ingest    IngestConfig  `yaml:"ingest" envPrefix:"INGEST_"`
-	Inputs    InputsConfig  `yaml:"inputs" envPrefix:"INPUTS_"`
+	Data          string        `yaml:"data" env:"DATA"`             // folder of everything durable; made absolute
+	Listen        string        `yaml:"listen" env:"LISTEN"`         // gateway address
+	PublicURL     string        `yaml:"public_url" env:"PUBLIC_URL"` // what clients call the gateway; default from Listen
+	NoAuth        bool          `yaml:"no_auth" env:"NO_AUTH"`       // accept calls without a key; loopback only
+	LogLevel      string        `yaml:"log_level" env:"LOG_LEVEL"`   // debug, info, warn, error
+	ReadyFile     string        `yaml:"ready_file" env:"READY_FILE"` // written with the URLs, as JSON, when all is up
+	Store         StoreConfig   `yaml:"store" envPrefix:"STORE_"`
+	Engine        EngineConfig  `yaml:"engine" envPrefix:"ENGINE_"`
+	Node          NodeConfig    `yaml:"node" envPrefix:"NODE_"`
+	WebhookSecret string        `yaml:"-" env:"WEBHOOK_SECRET"`    // signs webhooks: whsec_ and base64; default made at the first start
+	Reconcile     time.Duration `yaml:"reconcile" env:"RECONCILE"` // how often watched buckets are listed
+	Ingest        IngestConfig  `yaml:"ingest" envPrefix:"INGEST_"`
+	Inputs        InputsConfig  `yaml:"inputs" envPrefix:"INPUTS_"`
 
 	Retention RetentionConfig `yaml:"retention" envPrefix:"RETENTION_"`
 }

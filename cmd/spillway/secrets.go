@@ -12,15 +12,17 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/spillway/spillway/functions"
+	"github.com/spillway/spillway/gateway/webhooks"
 )
 
 // secrets are made at the first start and kept, readable by the owner alone.
 type secrets struct {
-	APIKey       string `json:"api_key"`
-	StoreAccess  string `json:"store_access_key"`
-	StoreSecret  string `json:"store_secret_key"`
-	EngineToken  string `json:"engine_token"`
-	WebhookToken string `json:"webhook_token"`
+	APIKey        string `json:"api_key"`
+	StoreAccess   string `json:"store_access_key"`
+	StoreSecret   string `json:"store_secret_key"`
+	EngineToken   string `json:"engine_token"`
+	WebhookToken  string `json:"webhook_token"`  // of what stores call here
+	WebhookSecret string `json:"webhook_secret"` // signs what we call
 }
 
 // openData makes the data folder and takes its lock: two processes on one
@@ -49,28 +51,44 @@ func loadSecrets(dir string) (secrets, error) {
 		if err := json.Unmarshal(b, &s); err != nil {
 			return s, fmt.Errorf("read %s: %w", path, err)
 		}
+		if s.WebhookSecret == "" { // of a data folder that was made before there were any
+			s.WebhookSecret = newWebhookSecret()
+			return s, keepSecrets(path, s)
+		}
 		return s, nil
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		return s, fmt.Errorf("read the secrets: %w", err)
 	}
 	s = secrets{
-		APIKey:       "spillway_" + rand.Text(),
-		StoreAccess:  "spillway",
-		StoreSecret:  rand.Text(),
-		EngineToken:  rand.Text(),
-		WebhookToken: rand.Text(),
-	}
-	if b, err = json.MarshalIndent(s, "", "  "); err != nil {
-		return s, err
+		APIKey:        "spillway_" + rand.Text(),
+		StoreAccess:   "spillway",
+		StoreSecret:   rand.Text(),
+		EngineToken:   rand.Text(),
+		WebhookToken:  rand.Text(),
+		WebhookSecret: newWebhookSecret(),
 	}
 	if err := writeSynced(filepath.Join(dir, "api-key"), []byte(s.APIKey+"\n")); err != nil {
 		return s, fmt.Errorf("write the API key: %w", err)
 	}
-	if err := writeSynced(path, b); err != nil {
-		return s, fmt.Errorf("write the secrets: %w", err)
+	return s, keepSecrets(path, s)
+}
+
+func newWebhookSecret() string {
+	key := make([]byte, 32)
+	_, _ = rand.Read(key) // it never fails
+	return webhooks.Secret(key).Text()
+}
+
+func keepSecrets(path string, s secrets) error {
+	b, err := json.MarshalIndent(s, "", "  ")
+	if err != nil {
+		return err
 	}
-	return s, nil
+	if err := writeSynced(path, b); err != nil {
+		return fmt.Errorf("write the secrets: %w", err)
+	}
+	return nil
 }
 
 // writeSynced replaces a file whole and survives a power cut: the store's keys

@@ -27,6 +27,7 @@ import (
 	"github.com/spillway/spillway/gateway/intake"
 	"github.com/spillway/spillway/gateway/retention"
 	"github.com/spillway/spillway/gateway/seed"
+	"github.com/spillway/spillway/gateway/webhooks"
 	"github.com/spillway/spillway/runtime/node"
 	"github.com/spillway/spillway/scheduler"
 )
@@ -48,8 +49,9 @@ type server struct {
 	deployer  *deployer
 	retention *retention.Retention // sweeps while this server leads
 	gateway   *gateway.Gateway
-	node      *node.Node // nil on a server without a node
-	release   func()     // lets go of the node's driver; nil on a server without a node
+	webhooks  *webhooks.Webhooks // tells of ends while this server leads
+	node      *node.Node         // nil on a server without a node
+	release   func()             // lets go of the node's driver; nil on a server without a node
 }
 
 // runServer builds and runs a server until ctx ends:
@@ -141,14 +143,18 @@ func (s *server) build(ctx context.Context, withNode bool) (err error) {
 	if err != nil {
 		return err
 	}
+	deliveries, err := s.buildWebhooks(ctx, web)
+	if err != nil {
+		return err
+	}
 	if s.gateway, err = gateway.New(gateway.Config{
 		Door: door, Appender: s.engine, Tasks: read, Objects: s.store, Scheduler: s.scheduler, NodeLogs: s.engine,
-		Functions: s.deployer, Ingest: s.ingest, Parse: spec.Parse,
+		Functions: s.deployer, Ingest: s.ingest, Deliveries: deliveries, Parse: spec.Parse,
 		Keys: [][32]byte{gateway.HashKey(s.secrets.APIKey)}, Open: s.cfg.NoAuth,
 		Ready:      map[string]func(context.Context) error{"engine": s.engineReady, "store": s.store.Ready, "scheduler": s.nodeReady},
 		Mounts:     []gateway.Mount{old.Routes},
 		OpenMounts: []gateway.Mount{s.hooks(), page.Routes},
-		Collectors: append(s.retention.Collectors(), s.ingest),
+		Collectors: append(append(s.retention.Collectors(), s.webhooks.Collectors()...), s.ingest),
 		Sweep:      min(s.cfg.Reconcile, 30*time.Second),
 		Version:    version, Log: s.log,
 	}); err != nil {
@@ -243,6 +249,7 @@ func (s *server) lead(ctx context.Context, epoch uint64) error {
 		return s.scheduler.Lead(ctx, epoch)
 	})
 	work.Go(func() error { return s.retention.Run(ctx) })
+	work.Go(func() error { return s.webhooks.Run(ctx) })
 	return work.Wait()
 }
 

@@ -15,6 +15,7 @@ const (
 	streamSubjects = "tl.>" // tl.sub.<fn> tl.sub tl.asg tl.rel tl.fin tl.ctl tl.ldr tl.mix
 	functionBucket = "FUNCS"
 	markBucket     = "MARKS"
+	deliveryBucket = "DELIVERIES"
 	leaseBucket    = "LEASE"
 	leaseKey       = "scheduler"
 )
@@ -92,6 +93,14 @@ func functionsConfig(replicas int) jetstream.KeyValueConfig {
 
 func marksConfig(replicas int) jetstream.KeyValueConfig {
 	return jetstream.KeyValueConfig{Bucket: markBucket, Storage: jetstream.FileStorage, History: 1, Replicas: replicas}
+}
+
+// deliveryAge is how long a delivery is kept after it was last touched. No task
+// waits that long to tell of its end.
+const deliveryAge = 14 * 24 * time.Hour
+
+func deliveriesConfig(replicas int) jetstream.KeyValueConfig {
+	return jetstream.KeyValueConfig{Bucket: deliveryBucket, Storage: jetstream.FileStorage, History: 1, Replicas: replicas, TTL: deliveryAge}
 }
 
 // leaseConfig keeps the lease in memory, so that a restart of a single server

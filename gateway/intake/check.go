@@ -3,6 +3,7 @@ package intake
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"strings"
 
 	"github.com/spillway/spillway/functions"
@@ -55,6 +56,26 @@ func check(c Call) error {
 		return functions.Invalid("bad_priority", "priority %d is out of range -100 to 100", c.Priority).WithField("priority")
 	}
 	return checkInputs(c.Inputs, c.Refs)
+}
+
+// checkWebhook refuses a URL that would never be called. Where its host leads is
+// found out at the call.
+func (d *Door) checkWebhook(url string) error {
+	switch {
+	case url == "":
+		return nil
+	case d.cfg.Web == nil:
+		return functions.Invalid("no_webhooks", "this server calls no webhooks").WithField("webhook")
+	}
+	if err := d.cfg.Web.Check(url); err != nil {
+		var known *functions.Error
+		if errors.As(err, &known) {
+			e := *known
+			return e.WithField("webhook")
+		}
+		return err
+	}
+	return nil
 }
 
 func checkInputs(inputs []functions.Input, refs []Ref) error {

@@ -109,7 +109,8 @@ type Call struct {
 	BodyHash string // of the request that brought Key
 	CallID   string
 	Metadata json.RawMessage
-	Priority int // 0 = as the function says
+	Webhook  string // URL that is told of the end; empty = none
+	Priority int    // 0 = as the function says
 }
 
 // Ticket is an accepted task. Replayed means that an earlier call with the same
@@ -136,6 +137,9 @@ func (d *Door) Accept(ctx context.Context, c Call) (Ticket, error) {
 		return Ticket{}, err
 	}
 	if err := check(c); err != nil {
+		return Ticket{}, err
+	}
+	if err := d.checkWebhook(c.Webhook); err != nil {
 		return Ticket{}, err
 	}
 	if c.Key != "" {
@@ -201,7 +205,7 @@ func (d *Door) task(c Call, fn functions.Function) functions.Task {
 	t := functions.Task{
 		ID: c.ID, Function: fn.Name, Version: fn.Version, State: functions.Queued,
 		Event: c.Event, Inputs: c.Inputs, Params: c.Params, Parent: c.Parent, Depth: c.Depth,
-		Source: c.Source, Key: c.Key, BodyHash: c.BodyHash, CallID: c.CallID, Metadata: c.Metadata,
+		Source: c.Source, Key: c.Key, BodyHash: c.BodyHash, CallID: c.CallID, Metadata: c.Metadata, Webhook: c.Webhook,
 		Priority: c.Priority, CreatedAt: d.cfg.Now().UTC().Truncate(time.Millisecond),
 	}
 	if t.ID == "" {

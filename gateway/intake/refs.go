@@ -37,6 +37,7 @@ type Shares interface {
 // means that the server does not say. ErrUnavailable: it does not answer now.
 type Web interface {
 	Probe(ctx context.Context, url string, most int64) (ref functions.ObjectRef, head []byte, err error)
+	Check(url string) error // of its text alone
 }
 
 // lookups is how many refs of one call are looked at at the same time.

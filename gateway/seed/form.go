@@ -139,39 +139,45 @@ func truth(name, text string) (bool, error) {
 	}
 }
 
-// kept is what a task remembers of its request, for webhooks and for the client.
+// kept is what a task remembers of its request, for the client.
 type kept struct {
 	SourceType string          `json:"source_type,omitempty"`
 	WebhookURL string          `json:"webhook_url,omitempty"`
 	Metadata   json.RawMessage `json:"metadata,omitempty"`
 }
 
+// memory is what goes with a call: kept, packed, and the webhook in it.
+type memory struct {
+	metadata json.RawMessage
+	webhook  string
+}
+
 // metadata checks and packs what a task remembers of the form.
-func (f *form) metadata() (json.RawMessage, error) {
+func (f *form) metadata() (memory, error) {
 	return pack(f.fields["source_type"], f.fields["webhook_url"], []byte(f.fields["metadata"]))
 }
 
 // pack checks and packs what a task remembers of its request.
-func pack(sourceType, webhookURL string, metadata []byte) (json.RawMessage, error) {
+func pack(sourceType, webhookURL string, metadata []byte) (memory, error) {
 	k := kept{SourceType: strings.TrimSpace(sourceType), WebhookURL: strings.TrimSpace(webhookURL)}
 	if k.WebhookURL != "" {
 		u, err := url.Parse(k.WebhookURL)
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-			return nil, functions.Invalid("bad_field", "webhook_url: %.80q is not an http or https URL", k.WebhookURL).WithField("webhook_url")
+			return memory{}, functions.Invalid("bad_field", "webhook_url: %.80q is not an http or https URL", k.WebhookURL).WithField("webhook_url")
 		}
 	}
 	if m := bytes.TrimSpace(metadata); len(m) > 0 {
 		if !json.Valid(m) || m[0] != '{' && string(m) != "null" {
-			return nil, functions.Invalid("bad_field", "metadata: not a JSON object").WithField("metadata")
+			return memory{}, functions.Invalid("bad_field", "metadata: not a JSON object").WithField("metadata")
 		}
 		k.Metadata = m
 	}
 	if k.SourceType == "" && k.WebhookURL == "" && k.Metadata == nil {
-		return nil, nil
+		return memory{}, nil
 	}
 	text, err := json.Marshal(k)
 	if err != nil {
-		return nil, fmt.Errorf("pack metadata: %w", err)
+		return memory{}, fmt.Errorf("pack metadata: %w", err)
 	}
-	return text, nil
+	return memory{text, k.WebhookURL}, nil
 }

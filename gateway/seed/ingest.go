@@ -84,9 +84,9 @@ func (a *API) call(id functions.TaskID, f form) (intake.Call, error) {
 }
 
 // callFor is the wish to run fn on one file.
-func callFor(fn functions.Name, in functions.Input, kind content.Type, metadata json.RawMessage, gpu, docling bool) intake.Call {
+func callFor(fn functions.Name, in functions.Input, kind content.Type, m memory, gpu, docling bool) intake.Call {
 	c := intake.Call{
-		Function: fn, Policy: functions.Never, Content: kind, Inputs: []functions.Input{in}, Source: "seed", Metadata: metadata,
+		Function: fn, Policy: functions.Never, Content: kind, Inputs: []functions.Input{in}, Source: "seed", Metadata: m.metadata, Webhook: m.webhook,
 	}
 	if gpu { // it was a wish there as well: the work was done on a CPU when no GPU was free
 		c.Policy = functions.Preferred

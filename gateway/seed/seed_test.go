@@ -263,7 +263,7 @@ func TestIngest(t *testing.T) {
 			func(c intake.Call) bool { return c.Metadata == nil && c.Params == nil }},
 		{"metadata and webhook are kept", []part{speech, {"metadata", "", "", `{"a": [1]}`}, {"webhook_url", "", "", "https://example.org/hook"}, {"source_type", "", "", "audio"}, {"use_docling", "", "", "on"}}, "speech", functions.Never,
 			func(c intake.Call) bool {
-				return string(c.Metadata) == `{"source_type":"audio","webhook_url":"https://example.org/hook","metadata":{"a":[1]}}` && string(c.Params) == `{"use_docling":true}`
+				return string(c.Metadata) == `{"source_type":"audio","webhook_url":"https://example.org/hook","metadata":{"a":[1]}}` && c.Webhook == "https://example.org/hook" && string(c.Params) == `{"use_docling":true}`
 			}},
 		{"fields that nobody knows pass by", []part{{"colour", "", "", "red"}, speech}, "speech", functions.Never, nil},
 		{"a Windows path is cut", []part{{"file", `C:\\dir\\speech.wav`, "", wav}}, "speech", functions.Never,

@@ -237,7 +237,7 @@ func (a *API) urlCall(ctx context.Context, body []byte, batch batchRequest) (int
 // a page is a function of this name, which gets the URL as its event.
 const youtube functions.Name = "youtube"
 
-func (a *API) youtubeCall(url string, metadata json.RawMessage, gpu, docling bool) (intake.Call, error) {
+func (a *API) youtubeCall(url string, metadata memory, gpu, docling bool) (intake.Call, error) {
 	if !slices.ContainsFunc(a.cfg.Functions.List(), func(f functions.Function) bool { return f.Name == youtube }) {
 		return intake.Call{}, functions.Invalid("no_handler", "no deployed function handles youtube").WithField("source_type").
 			WithHint("send the URL of the audio or video file itself, or deploy a function named youtube, with network, that takes {\"url\": ...}")

@@ -46,7 +46,7 @@ func TestIngestURL(t *testing.T) {
 		{"GPU asked for in words", `{"url":"http://host/b.wav","gpu":"True","use_docling":null}`, "speech", functions.Preferred, nil},
 		{"metadata and webhook are kept", `{"source_type":"audio","url":"https://host/a.wav","metadata":{"a":[1]},"webhook_url":"https://example.org/hook","use_docling":true,"colour":"red"}`,
 			"speech", functions.Never, func(c intake.Call) bool {
-				return string(c.Metadata) == `{"source_type":"audio","webhook_url":"https://example.org/hook","metadata":{"a":[1]}}` && string(c.Params) == `{"use_docling":true}`
+				return string(c.Metadata) == `{"source_type":"audio","webhook_url":"https://example.org/hook","metadata":{"a":[1]}}` && c.Webhook == "https://example.org/hook" && string(c.Params) == `{"use_docling":true}`
 			}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

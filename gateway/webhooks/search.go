@@ -1,0 +1,70 @@
+package webhooks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spillway/spillway/functions"
+)
+
+// errFound ends the reading of the log.
+var errFound = errors.New("all is read")
+
+// search reads the log from the mark to its present end, and keeps a delivery for
+// each task that ended there. What comes after, Changed hears.
+func (w *Webhooks) search(ctx context.Context) error {
+	last, err := w.cfg.Log.LastSeq(ctx)
+	if err != nil {
+		return err
+	}
+	from, known, err := w.cfg.Outbox.Searched(ctx)
+	if err != nil {
+		return err
+	}
+	if err := w.cfg.Tasks.WaitApplied(ctx, last); err != nil {
+		return err
+	}
+	if known && from < last {
+		err := w.cfg.Log.Tail(ctx, from, func(ctx context.Context, records []functions.Record) error {
+			for _, r := range records {
+				if err := w.ended(ctx, r); err != nil {
+					return err
+				}
+			}
+			if n := len(records); n > 0 && records[n-1].Seq >= last {
+				return errFound
+			}
+			return nil
+		})
+		switch {
+		case errors.Is(err, w.cfg.Gap):
+			w.cfg.Logger.Warn("the log does not reach back to the last leader's mark: tasks that ended between are not told of", "mark", from)
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case !errors.Is(err, errFound):
+			return fmt.Errorf("read the log for ended tasks: %w", err)
+		}
+	}
+	return w.cfg.Outbox.SetSearched(ctx, last)
+}
+
+// ended keeps a delivery if the record may have ended its task and the task has.
+func (w *Webhooks) ended(ctx context.Context, r functions.Record) error {
+	switch r.Event.Kind {
+	case functions.Finish, functions.Release, functions.Control:
+	default:
+		return nil
+	}
+	t, err := w.cfg.Tasks.Task(ctx, r.Event.Task)
+	if errors.Is(err, functions.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if t.Webhook == "" || !t.State.Final() {
+		return nil
+	}
+	return w.cfg.Outbox.Add(ctx, w.deliveryOf(&t))
+}
