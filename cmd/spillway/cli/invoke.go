@@ -22,6 +22,7 @@ type invokeOptions struct {
 	inputs  []string // that are somewhere already
 	key     string   // makes the call once
 	outFile string   // "" = standard output
+	webhook string   // "" = none
 	async   bool
 	wait    time.Duration
 }
@@ -61,6 +62,7 @@ func invokeCommand(app App, f *flags) *cobra.Command {
 	fl.StringArrayVar(&o.inputs, "input", nil, "work on this file: file:SHARE/PATH, http(s)://..., or s3://BUCKET/KEY; may be repeated")
 	fl.StringVar(&o.device, "device", "", "required, preferred, auto or never; default as the function says")
 	fl.StringVar(&o.key, "idempotency-key", "", "a call repeated with this key does not run again: it gets the first one's result")
+	fl.StringVar(&o.webhook, "webhook", "", "URL that is told when the task has ended, by a signed POST")
 	fl.StringVarP(&o.outFile, "write", "w", "", "write the result to this file")
 	fl.BoolVar(&o.async, "async", false, "print the task's id at once and do not wait")
 	fl.DurationVar(&o.wait, "wait", time.Minute, "wait this long for the result")
@@ -88,6 +90,9 @@ func invoke(ctx context.Context, app App, f *flags, c *client, fn string, o invo
 	}
 	if o.key != "" {
 		header.Set("Idempotency-Key", o.key)
+	}
+	if o.webhook != "" {
+		header.Set("Spillway-Webhook", o.webhook)
 	}
 	if o.async {
 		header.Set("Prefer", "respond-async")
