@@ -64,6 +64,14 @@ if [ "${1:-}" = test ]; then
 	need chromium chromium # for the tests of the web page
 fi
 
+if [ "${1:-}" = cgroup2 ]; then # the virtual machine and the runtimes that are tested in it
+	need qemu-system-x86_64 qemu-system-x86
+	need busybox busybox-static
+	need crun crun
+	need runc runc
+	need containerd containerd
+fi
+
 if [ "${1:-}" = bench ]; then # what the benchmarks compare with; what is missing there is named as skipped
 	need crun crun
 	need podman podman

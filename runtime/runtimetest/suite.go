@@ -114,7 +114,7 @@ type bench struct {
 
 // within bounds one subtest; a driver that blocks fails it instead of hanging it.
 func within(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), Patience)
 	t.Cleanup(cancel)
 	return ctx
 }
