@@ -20,8 +20,12 @@ const (
 )
 
 // pause is the time before the next life of a probe, after failed ones in a row.
+// One that ended well is followed before its last reading is stale.
 func pause(s Status, failed int) time.Duration {
-	if s == NoDriver {
+	switch s {
+	case OK:
+		return firstPause
+	case NoDriver:
 		return longPause
 	}
 	return min(firstPause<<min(failed, 10), longPause)
@@ -119,10 +123,10 @@ func (w *Watcher) follow(ctx context.Context) (status Status, unusable string) {
 	}
 }
 
-// ended judges the end of a probe that nobody stopped. One that has said that the
-// driver cannot be asked ends by itself, and well.
+// ended judges the end of a probe that nobody stopped. It ends by itself, and well,
+// when a new one has to look.
 func (w *Watcher) ended(how end, last Status) (status Status, unusable string) {
-	if how.code == 0 && last != "" && last != OK {
+	if how.code == 0 && last != "" {
 		return last, ""
 	}
 	if how.code == symbolMissing && last == "" {

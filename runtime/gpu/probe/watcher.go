@@ -83,7 +83,7 @@ func (w *Watcher) Run(ctx context.Context, report func(Report)) error {
 		if time.Since(began) >= longPause {
 			failed = 0
 		}
-		w.rest(true)
+		w.rest(status != OK)
 		timer := time.NewTimer(pause(status, failed))
 		select {
 		case <-timer.C:
@@ -95,7 +95,7 @@ func (w *Watcher) Run(ctx context.Context, report func(Report)) error {
 	}
 }
 
-// Now returns a reading that began after the call: a new one, or, while the probe
+// Now returns a reading that began after the call, or, while a probe that failed
 // waits to be started again, the one that says why. It may be of any Status.
 func (w *Watcher) Now(ctx context.Context) (Reading, error) {
 	answer := make(chan Reading, 1)
