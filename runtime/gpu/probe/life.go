@@ -86,6 +86,7 @@ func (w *Watcher) follow(ctx context.Context) (status Status, unusable string) {
 		quiet    = time.NewTimer(w.cfg.Stale)
 		limit    = firstPatience * w.cfg.Stale
 		nonsense string
+		asked    bool // and not answered: a probe that hangs is not asked on until its input is full
 	)
 	defer quiet.Stop()
 	for {
@@ -93,7 +94,10 @@ func (w *Watcher) follow(ctx context.Context) (status Status, unusable string) {
 		case <-ctx.Done():
 			return Silent, ""
 		case <-w.pokes:
-			c.ask()
+			if !asked {
+				asked = true
+				c.ask()
+			}
 		case l, more := <-c.lines:
 			switch {
 			case !more:
@@ -108,6 +112,9 @@ func (w *Watcher) follow(ctx context.Context) (status Status, unusable string) {
 				quiet.Reset(w.cfg.Stale)
 				status = l.Reading.Status
 				w.say(*l.Reading)
+				if asked = w.wanted(); asked { // it had begun before somebody asked
+					c.ask()
+				}
 			case l.Event != nil:
 				w.report(l.Report)
 			}

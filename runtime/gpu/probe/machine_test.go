@@ -2,7 +2,9 @@ package probe_test
 
 import (
 	"context"
+	"encoding/json"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -206,6 +208,42 @@ func TestMIG(t *testing.T) {
 	}
 	if r.Devices[1].Profile != "3g.40gb" || len(r.Devices[1].Can) != 1 {
 		t.Errorf("instance is %+v", r.Devices[1])
+	}
+}
+
+// TestParentsEndIsTheProbes: it ends with its standard input, in a call that hangs
+// too.
+func TestParentsEndIsTheProbes(t *testing.T) {
+	for _, hang := range []string{"", "nvmlDeviceGetUUID"} {
+		d := probetest.Install(t, probetest.GPUs(1, 80*functions.GiB)...)
+		d.Set(func(s *probetest.State) { s.Hang = hang })
+		cmd := exec.Command(probetest.Program(t))
+		cmd.Env = append(os.Environ(), d.Env()...)
+		in, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		in.Close()
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("hanging in %q: %v", hang, err)
+		}
+	}
+}
+
+func TestOneReading(t *testing.T) {
+	d := probetest.Install(t, probetest.GPUs(1, 80*functions.GiB)...)
+	cmd := exec.Command(probetest.Program(t), "-once")
+	cmd.Env = append(os.Environ(), d.Env()...)
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r probe.Report
+	if err := json.Unmarshal(out, &r); err != nil || r.Reading == nil || r.Reading.Status != probe.OK || len(r.Reading.Devices) != 1 {
+		t.Errorf("%v: %s", err, out)
 	}
 }
 

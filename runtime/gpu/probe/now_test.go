@@ -9,45 +9,75 @@ import (
 	"time"
 )
 
-// answers plays a gpuprobe that answers after some time, and each second besides.
-// Its readings are of the moment at which they began.
-func answers(takes time.Duration) func(int, *actor) {
-	return func(n int, a *actor) {
-		for {
-			at := time.Now()
-			time.Sleep(takes)
-			select {
-			case a.out <- line{Report: Report{Reading: &Reading{At: at, Status: OK}}}:
-			case <-a.stopped:
-				return
-			}
-			time.Sleep(time.Second - takes)
-		}
-	}
-}
-
+// TestNowIsNotOfBefore has a probe that reads for a while, and only when asked.
 func TestNowIsNotOfBefore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := act(t, Config{Program: program}, answers(400*time.Millisecond))
-		ctx, cancel := context.WithCancel(t.Context())
-		var runs sync.WaitGroup
-		runs.Go(func() { _ = w.Run(ctx, func(Report) {}) })
-		time.Sleep(10*time.Second + 100*time.Millisecond) // a reading has begun, and comes at 10.4s
-		asked := time.Now()
-		var calls sync.WaitGroup
-		for range 20 {
-			calls.Go(func() {
-				r, err := w.Now(t.Context())
-				if err != nil || r.At.Before(asked) {
-					t.Errorf("asked at %v, got %+v, %v", asked, r, err)
+		const takes = 400 * time.Millisecond
+		w := act(t, Config{Program: program}, func(n int, a *actor) {
+			for {
+				at := time.Now()
+				time.Sleep(takes)
+				if !a.tell(Reading{At: at, Status: OK}) {
+					return
 				}
-			})
+				select {
+				case <-a.asks:
+				case <-a.stopped:
+					return
+				}
+			}
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		var runs, calls sync.WaitGroup
+		runs.Go(func() { _ = w.Run(ctx, func(Report) {}) })
+		time.Sleep(takes + time.Millisecond)
+		for range 20 {
+			for _, wait := range []time.Duration{0, takes / 2} { // the second while the first is read
+				time.Sleep(wait)
+				calls.Go(func() {
+					asked := time.Now()
+					r, err := w.Now(t.Context())
+					if err != nil || r.At.Before(asked) || time.Since(asked) > 2*takes {
+						t.Errorf("asked at %v, got %+v, %v after %v", asked, r, err, time.Since(asked))
+					}
+				})
+			}
 		}
 		calls.Wait()
 		cancel()
 		runs.Wait()
 		if len(w.waiters) != 0 {
 			t.Errorf("%d wait still", len(w.waiters))
+		}
+	})
+}
+
+// TestHungProbeIsAskedOnce: its input has an end.
+func TestHungProbeIsAskedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked := 0
+		w := act(t, Config{Program: program, Stale: time.Minute}, func(n int, a *actor) {
+			<-a.stopped
+			asked = len(a.asks)
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		var runs, calls sync.WaitGroup
+		runs.Go(func() { _ = w.Run(ctx, func(Report) {}) })
+		for range 50 {
+			time.Sleep(time.Millisecond)
+			calls.Go(func() {
+				if _, err := w.Now(ctx); err == nil {
+					t.Error("an answer of a probe that hangs")
+				}
+			})
+		}
+		time.Sleep(time.Second)
+		cancel()
+		runs.Wait()
+		calls.Wait()
+		synctest.Wait()
+		if asked != 1 {
+			t.Errorf("asked %d times", asked)
 		}
 	})
 }
@@ -92,6 +122,23 @@ func TestNowOfADeadProbe(t *testing.T) {
 		began := time.Now()
 		if r, err := w.Now(t.Context()); err != nil || r.Status != NoDriver || !began.Equal(time.Now()) {
 			t.Errorf("in a pause: %+v, %v after %v", r, err, time.Since(began))
+		}
+		cancel()
+		runs.Wait()
+	})
+}
+
+// TestNowBetweenTwoProbes waits for the second where the first has ended well.
+func TestNowBetweenTwoProbes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := act(t, Config{Program: program}, func(n int, a *actor) { a.works(10 * time.Second) })
+		ctx, cancel := context.WithCancel(t.Context())
+		var runs sync.WaitGroup
+		runs.Go(func() { _ = w.Run(ctx, func(Report) {}) })
+		time.Sleep(10*time.Second + 500*time.Millisecond)
+		asked := time.Now()
+		if r, err := w.Now(t.Context()); err != nil || r.Status != OK || r.At.Before(asked) || len(w.began) != 2 {
+			t.Errorf("asked at %v, got %+v, %v", asked, r, err)
 		}
 		cancel()
 		runs.Wait()

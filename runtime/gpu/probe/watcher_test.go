@@ -23,7 +23,7 @@ type acted struct {
 type actor struct {
 	out     chan line
 	stopped chan struct{}
-	asked   int
+	asks    chan struct{}
 	ends    end
 }
 
@@ -33,11 +33,11 @@ func act(t *testing.T, cfg Config, life func(n int, a *actor)) *acted {
 	t.Cleanup(actors.Wait)
 	zero := time.Now()
 	w.start = func() (*child, error) {
-		a := &actor{out: make(chan line), stopped: make(chan struct{})}
+		a := &actor{out: make(chan line), stopped: make(chan struct{}), asks: make(chan struct{}, 100)}
 		w.began = append(w.began, time.Since(zero))
 		n := len(w.began)
 		actors.Go(func() { defer close(a.out); life(n, a) })
-		return &child{lines: a.out, ask: func() { a.asked++ }, end: func() end { return a.ends }, stop: func() { close(a.stopped) }}, nil
+		return &child{lines: a.out, ask: func() { a.asks <- struct{}{} }, end: func() end { return a.ends }, stop: func() { close(a.stopped) }}, nil
 	}
 	return w
 }
@@ -60,8 +60,12 @@ func (w *acted) run(t *testing.T, d time.Duration) {
 
 // say has the actor write a reading; false = it was stopped.
 func (a *actor) say(s Status) bool {
+	return a.tell(Reading{At: time.Now(), Source: "nvml", Status: s})
+}
+
+func (a *actor) tell(r Reading) bool {
 	select {
-	case a.out <- line{Report: Report{Reading: &Reading{At: time.Now(), Source: "nvml", Status: s}}}:
+	case a.out <- line{Report: Report{Reading: &r}}:
 		return true
 	case <-a.stopped:
 		return false
