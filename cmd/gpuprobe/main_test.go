@@ -92,7 +92,13 @@ func TestWatchEndsForALostGPU(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		p := &prober{lib: s, out: &lines{to: json.NewEncoder(io.Discard)}, every: time.Second}
 		start := time.Now()
-		go func() { time.Sleep(90*time.Second + 1); lose(s, 4) }()
+		lost, whole := lose(s, 4), s.Devices[4]
+		s.DeviceGetHandleByIndexFunc = func(i int) (nvml.Device, nvml.Return) {
+			if i == 4 && time.Since(start) <= 90*time.Second {
+				return whole, nvml.SUCCESS
+			}
+			return lost(i)
+		}
 		if err := p.watch(ctx, nil); err != nil {
 			t.Error(err)
 		}

@@ -75,7 +75,7 @@ func TestHungProbeIsAskedOnce(t *testing.T) {
 		cancel()
 		runs.Wait()
 		calls.Wait()
-		synctest.Wait()
+		w.actors.Wait()
 		if asked != 1 {
 			t.Errorf("asked %d times", asked)
 		}
@@ -182,6 +182,7 @@ func TestNvidiaSMIFailsAndRecovers(t *testing.T) {
 		var runs sync.WaitGroup
 		runs.Go(func() { _ = w.Run(ctx, func(r Report) { w.readings = append(w.readings, *r.Reading) }) })
 		time.Sleep(7*time.Second + 1) // asked at 0, 1, 3 and 7
+		synctest.Wait()
 		if asked != 4 || statuses(w.readings) != "not_loaded ok" {
 			t.Errorf("asked %d times; readings are %s", asked, statuses(w.readings))
 		}

@@ -14,7 +14,9 @@ import (
 // start of gpuprobe calls life.
 type acted struct {
 	*Watcher
+	actors   sync.WaitGroup
 	began    []time.Duration // of each life
+	stopped  []time.Duration
 	readings []Reading
 	events   int
 }
@@ -29,15 +31,17 @@ type actor struct {
 
 func act(t *testing.T, cfg Config, life func(n int, a *actor)) *acted {
 	w := &acted{Watcher: New(cfg)}
-	var actors sync.WaitGroup
-	t.Cleanup(actors.Wait)
+	t.Cleanup(w.actors.Wait)
 	zero := time.Now()
 	w.start = func() (*child, error) {
 		a := &actor{out: make(chan line), stopped: make(chan struct{}), asks: make(chan struct{}, 100)}
 		w.began = append(w.began, time.Since(zero))
 		n := len(w.began)
-		actors.Go(func() { defer close(a.out); life(n, a) })
-		return &child{lines: a.out, ask: func() { a.asks <- struct{}{} }, end: func() end { return a.ends }, stop: func() { close(a.stopped) }}, nil
+		w.actors.Go(func() { defer close(a.out); life(n, a) })
+		return &child{lines: a.out, ask: func() { a.asks <- struct{}{} }, end: func() end { return a.ends }, stop: func() {
+			w.stopped = append(w.stopped, time.Since(zero))
+			close(a.stopped)
+		}}, nil
 	}
 	return w
 }
@@ -56,6 +60,7 @@ func (w *acted) run(t *testing.T, d time.Duration) {
 	}); err != nil {
 		t.Error(err)
 	}
+	w.actors.Wait()
 }
 
 // say has the actor write a reading; false = it was stopped.
@@ -141,19 +146,17 @@ func TestNoDriverIsAskedEachMinute(t *testing.T) {
 func TestSilenceThenDeath(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		zero := time.Now()
-		var killed []time.Duration
 		w := act(t, Config{Program: program}, func(n int, a *actor) {
 			if n == 2 && !a.works(10*time.Second) {
 				return
 			}
 			<-a.stopped
-			killed = append(killed, time.Since(zero))
 		})
 		w.run(t, 80*time.Second)
 		// The first says nothing and has a minute; the second says nothing after its
 		// last reading, at 70s, and has nine seconds.
-		if len(killed) != 2 || killed[0] != time.Minute || killed[1] != 79*time.Second {
-			t.Errorf("killed at %v", killed)
+		if len(w.stopped) != 2 || w.stopped[0] != time.Minute || w.stopped[1] != 79*time.Second {
+			t.Errorf("killed at %v", w.stopped)
 		}
 		if statuses(w.readings) != "silent ok silent" {
 			t.Errorf("readings are %s", statuses(w.readings))
