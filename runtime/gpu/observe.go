@@ -64,7 +64,7 @@ func (p *Pool) list(r probe.Reading, at, now time.Time) {
 			continue
 		}
 		d := p.meet(seen)
-		if d == nil || slices.Contains(there, d) {
+		if d == nil {
 			continue
 		}
 		there = append(there, d)
