@@ -109,12 +109,17 @@ func TestWhatProvesAReset(t *testing.T) {
 		happens func(r *rig)
 		heals   bool
 	}{
-		"nothing":                   {func(r *rig) { time.Sleep(time.Hour) }, false},
-		"a task that ended well":    {func(r *rig) { r.Report(nil, []string{"a"}) }, false},
-		"the probe was silent":      {func(r *rig) { r.status(probe.Silent) }, false},
-		"the driver was broken":     {func(r *rig) { r.status(probe.Broken) }, false},
-		"the module was unloaded":   {func(r *rig) { r.status(probe.NotLoaded) }, true},
-		"the driver was removed":    {func(r *rig) { r.status(probe.NoDriver) }, true},
+		"nothing":                 {func(r *rig) { time.Sleep(time.Hour) }, false},
+		"a task that ended well":  {func(r *rig) { r.Report(nil, []string{"a"}) }, false},
+		"the probe was silent":    {func(r *rig) { r.status(probe.Silent) }, false},
+		"the driver was broken":   {func(r *rig) { r.status(probe.Broken) }, false},
+		"the module was unloaded": {func(r *rig) { r.status(probe.NotLoaded) }, true},
+		"the driver was removed":  {func(r *rig) { r.status(probe.NoDriver) }, true},
+		"the driver said no version": {func(r *rig) {
+			r.Driver = ""
+			r.read()
+			r.Driver = "580.65.06"
+		}, false},
 		"another driver":            {func(r *rig) { r.Driver = "590.1" }, true},
 		"the error count restarted": {func(r *rig) { r.Devices[0].ECC = 0 }, true},
 		"another probe that counts less": {func(r *rig) {
