@@ -83,7 +83,7 @@ func (n *Node) recall(dir string, fresh bool) (*attempt, error) {
 	}
 	a.adopted, a.outcome = true, m.Outcome
 	if len(a.Leased) > 0 && n.cfg.GPUs != nil {
-		devices, release, err := n.cfg.GPUs.Restore(a.key.task, a.Leased)
+		devices, release, err := n.cfg.GPUs.Restore(a.key.task, a.Assignment.Asks(), a.Leased)
 		if err != nil {
 			n.cfg.Log.Warn("GPU of a held attempt is gone", "task", a.key.task, "attempt", a.key.attempt, "err", err)
 		} else {
