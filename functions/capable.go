@@ -186,29 +186,24 @@ func (g GPUNeed) versions() string {
 	return strings.Join(parts, " and ")
 }
 
-// older reports whether version a comes before b, number by number. A version
-// that is empty or no version comes before none.
+// older reports whether version a comes before b, number by number. What is
+// empty or no version comes before none.
 func older(a, b string) bool {
-	x, y := numbers(a), numbers(b)
-	return x != nil && y != nil && slices.Compare(x, y) < 0
-}
-
-// numbers are the parts of a version without the zeros at its end; nil when it
-// is none.
-func numbers(version string) []int {
-	if !versionNumber.MatchString(version) {
-		return nil
-	}
-	parts := []int{}
-	for part := range strings.SplitSeq(version, ".") {
-		n, err := strconv.Atoi(part)
-		if err != nil {
-			return nil
+	for a != "" && b != "" {
+		var x, y string
+		x, a, _ = strings.Cut(a, ".")
+		y, b, _ = strings.Cut(b, ".")
+		m, errA := strconv.Atoi(x)
+		n, errB := strconv.Atoi(y)
+		if errA != nil || errB != nil {
+			return false
 		}
-		parts = append(parts, n)
+		if m != n {
+			return m < n
+		}
+		if a == "" && b != "" {
+			a = "0"
+		}
 	}
-	for len(parts) > 1 && parts[len(parts)-1] == 0 {
-		parts = parts[:len(parts)-1]
-	}
-	return parts
+	return false
 }

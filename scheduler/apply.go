@@ -162,7 +162,7 @@ func (t *term) hold(s slot, task *functions.Task) *attempt {
 	own := *task // the change it is part of is one of many, which need not stay
 	a := &attempt{
 		key: t.pool.at(s).key, slot: s, version: v, node: t.node(last.Node), task: &own,
-		number: last.Number, boot: last.Boot, device: last.Device, gpus: last.GPUs,
+		number: last.Number, boot: last.Boot, device: last.Device, gpus: last.GPUs, more: last.Claim,
 		res: v.fn.Needs(last.Device), since: t.now, canceling: task.State == functions.Canceling,
 	}
 	t.keep(a, running)

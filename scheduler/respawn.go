@@ -11,7 +11,6 @@ import (
 
 // The bounds of trying again.
 const (
-	maxGPUTries      = 3                      // attempts on GPUs that a GPU fault may end, under policy required
 	maxPlatformTries = 10                     // failures of ours in a row before we say so
 	maxBackoff       = 5 * time.Minute        // between retries of the function's own failures
 	minPlatformPause = time.Second            // after the first failure of ours; doubles
@@ -22,13 +21,12 @@ const (
 // gaveUp begins the sentence of every verdict that ends a task.
 const gaveUp = "gave up: "
 
-// view is what the fleet looks like to a task whose attempt has just failed.
-// Devices and nodes that failed it are left out.
+// view is what the fleet offers to the next attempt of a task whose attempt on a
+// GPU has just failed: to what it asks for now, away from what has failed it.
 type view struct {
-	Now          time.Time
-	GPUFree      bool // a suitable GPU is free now
-	LargerFree   bool // one with more memory than those that failed is free now
-	GPUElsewhere bool // a suitable GPU is there, free or not
+	Now   time.Time
+	Free  bool // a place on GPUs is free now
+	There bool // one is there, free or not, well or not
 }
 
 // follow says what comes after an attempt that failed with f. The class alone
@@ -45,7 +43,7 @@ func follow(t *functions.Task, fn functions.Function, f functions.Failure, v vie
 func byClass(t *functions.Task, fn functions.Function, f functions.Failure, v view) functions.Verdict {
 	switch {
 	case f.Class.GPUFault():
-		return afterGPU(t, f, v)
+		return afterGPU(t, fn, f, v)
 	case f.Class.Platform():
 		return afterPlatform(t, fn, f, v)
 	}
@@ -87,40 +85,101 @@ func ownFault(c functions.Class) bool {
 }
 
 // afterGPU moves the task to another GPU or to the CPU, as its policy allows.
-func afterGPU(t *functions.Task, f functions.Failure, v view) functions.Verdict {
+func afterGPU(t *functions.Task, fn functions.Function, f functions.Failure, v view) functions.Verdict {
 	if t.DeviceUsed() != functions.GPU {
 		return end(functions.Failed, "%s on the CPU, which leaves no other device", f.Class)
 	}
-	tries := count(t, func(a functions.Attempt) bool {
-		return a.Device == functions.GPU && a.Failure.Class.GPUFault()
-	})
-	cause := causeOf(f)
-	if demandOf(t.Route, t.Only) == requiresGPU {
-		switch {
-		case tries >= maxGPUTries:
-			return end(functions.Failed, "%s; a GPU is required and %d attempts on GPUs have failed", cause, tries)
-		case !v.GPUElsewhere:
-			return end(functions.Failed, "%s; a GPU is required and no other suitable one is there", cause)
-		}
-		return functions.Verdict{
-			To: functions.Queued, NotBefore: v.Now.Add(doubled(minPlatformPause, tries, maxPlatformPause)),
-			Why: fmt.Sprintf("on another GPU, try %d of %d: %s", tries+1, maxGPUTries, cause),
-		}
+	required := demandOf(t.Route, t.Only) == requiresGPU
+	tries, since := gpuFaults(t, v.Now)
+	most, within := fn.Budget(required)
+	spent := tries >= most || v.Now.Sub(since) >= within
+	if required {
+		return afterRequired(t, f, v, tries, most, spent)
 	}
-	another := false
-	switch f.Class {
-	case functions.GPUDevice, functions.GPULost:
-		another = v.GPUFree
-	case functions.GPUMemory:
-		another = v.LargerFree
-	}
-	if another && tries < 2 {
-		return functions.Verdict{To: functions.Queued, Why: "on another GPU that is free: " + cause}
+	how, ok := elsewhere(t, functions.React(f.Class).Next)
+	if ok && v.Free && !spent {
+		return functions.Verdict{To: functions.Queued, Why: how + ": " + causeOf(f)}
 	}
 	return functions.Verdict{
 		To: functions.Queued, Device: functions.CPU, Fallback: f.Class,
-		Why: "on the CPU instead: " + cause,
+		Why: "on the CPU instead: " + causeOf(f),
 	}
+}
+
+// elsewhere says what a GPU attempt after this one is; false when the CPU is next.
+func elsewhere(t *functions.Task, next functions.Next) (how string, ok bool) {
+	switch next {
+	case functions.NextDevice:
+		return "on another GPU that is free", true
+	case functions.NextHost:
+		return "on a GPU of another node that is free", true
+	case functions.NextBigger:
+		short := count(t, func(a functions.Attempt) bool { return a.Failure.Class == functions.GPUMemory })
+		return "once more with more GPU memory or a GPU alone, which is free", short == 1
+	}
+	return "", false
+}
+
+// afterRequired waits for another GPU, while there may be one.
+func afterRequired(t *functions.Task, f functions.Failure, v view, tries, most int, spent bool) functions.Verdict {
+	why := ""
+	switch {
+	case tries >= most:
+		why = fmt.Sprintf("a GPU is required and %d attempts on GPUs have failed", tries)
+	case spent:
+		why = "a GPU is required and GPUs have failed it for too long"
+	case !v.There:
+		why = "a GPU is required and no other suitable one is there"
+	default:
+		return functions.Verdict{
+			To: functions.Queued, NotBefore: v.Now.Add(doubled(minPlatformPause, tries, maxPlatformPause)),
+			Why: fmt.Sprintf("on another GPU, try %d of %d: %s", tries+1, most, causeOf(f)),
+		}
+	}
+	return noMoreGPU(f, why, story(t))
+}
+
+// noMoreGPU ends a task that only a GPU could have run, with all that was tried.
+func noMoreGPU(f functions.Failure, why, story string) functions.Verdict {
+	verdict := end(functions.Failed, "%s: %s", why, story)
+	f.Message = why + ": " + story
+	if f.Hint == "" {
+		f.Hint = "see the GPUs of the nodes, or let it use the CPU too: device preferred"
+	}
+	verdict.Failure = &f
+	return verdict
+}
+
+// gpuFaults counts the attempts that GPUs have failed, and says when the first of
+// them began.
+func gpuFaults(t *functions.Task, now time.Time) (n int, since time.Time) {
+	since = now
+	for _, a := range slices.Backward(life(t)) {
+		if faulted(a) {
+			n, since = n+1, a.StartedAt
+		}
+	}
+	return n, since
+}
+
+func faulted(a functions.Attempt) bool {
+	return a.Failure != nil && a.Device == functions.GPU && a.Failure.Class.GPUFault()
+}
+
+// story tells what GPUs have done to a task, attempt by attempt.
+func story(t *functions.Task) string {
+	var parts []string
+	for _, a := range life(t) {
+		if !faulted(a) {
+			continue
+		}
+		where := string(a.Node)
+		if len(a.GPUs) > 0 {
+			where += " " + strings.Join(a.GPUs, " ")
+		}
+		parts = append(parts, fmt.Sprintf("attempt %d on %s: %s", a.Number, where, causeOf(*a.Failure)))
+	}
+	return strings.Join(parts, "; ")
 }
 
 // causeOf is the class with the first line of what was seen.
@@ -212,15 +271,30 @@ func avoid(t *functions.Task) avoidance {
 	var av avoidance
 	past := life(t)
 	for _, a := range past {
-		if a.Failure == nil || a.Device != functions.GPU {
+		if !faulted(a) {
 			continue
 		}
-		switch c := a.Failure.Class; {
-		case c == functions.GPUHost, c == functions.GPUImage, c == functions.GPUUnknown, c == functions.GPUHung:
-			av.Never = append(av.Never, a.Node)
-		case c.GPUFault():
-			av.Devices = append(av.Devices, a.GPUs...)
+		if av.Since.IsZero() {
+			av.Since = a.StartedAt
 		}
+		switch c := a.Failure.Class; functions.React(c).Next {
+		case functions.NextBigger:
+			av.Short = append(av.Short, a)
+		case functions.NextHost:
+			av.Never = append(av.Never, a.Node)
+			if unsuited(c) {
+				av.Unfit.Nodes = append(av.Unfit.Nodes, a.Node)
+			}
+		default:
+			av.Devices = append(av.Devices, a.GPUs...)
+			if unsuited(c) {
+				av.Unfit.Devices = append(av.Unfit.Devices, a.GPUs...)
+			}
+		}
+		av.Fault = a.Failure.Class
+	}
+	if !av.Since.IsZero() {
+		av.Story = story(t)
 	}
 	for _, a := range slices.Backward(past) {
 		if a.Failure == nil || !a.Failure.Class.Platform() {
@@ -229,4 +303,14 @@ func avoid(t *functions.Task) avoidance {
 		av.Rather = append(av.Rather, a.Node)
 	}
 	return av
+}
+
+// unsuited reports whether it is the program that cannot use such a GPU, which
+// time does not change.
+func unsuited(c functions.Class) bool {
+	switch c {
+	case functions.GPUImage, functions.GPUUnsuited, functions.Declined:
+		return true
+	}
+	return false
 }

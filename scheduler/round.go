@@ -47,7 +47,7 @@ func (t *term) plan() (events []functions.Event) {
 					Kind: functions.Assign, Task: a.key.id(), At: t.now,
 					Asg: &functions.Placement{
 						Epoch: t.epoch, Attempt: a.number, Node: a.node.ID, Boot: a.boot,
-						Device: a.device, GPUs: a.gpus, Reason: reason,
+						Device: a.device, GPUs: a.gpus, Claim: a.more, Reason: reason,
 					},
 				})
 			}
@@ -105,7 +105,7 @@ func (t *term) try(s slot, v *version, p phase) (*attempt, string) {
 	if !t.mounted(shares) { // and no time makes it go to the CPU
 		return nil, ""
 	}
-	d := t.decide(s, v, av)
+	d, n := t.choose(s, v, av)
 	if d.Wait {
 		if d.For > 0 {
 			t.spill = earlier(t.spill, t.now.Add(d.For))
@@ -118,7 +118,6 @@ func (t *term) try(s slot, v *version, p phase) (*attempt, string) {
 	if (d.Device == functions.GPU) != (p == onGPU) {
 		return nil, ""
 	}
-	n := v.need(d.Device, shares, av)
 	r, gpus := place(t.rooms, n)
 	if r == nil {
 		return nil, ""
@@ -129,28 +128,51 @@ func (t *term) try(s slot, v *version, p phase) (*attempt, string) {
 		key: e.key, slot: s, version: v, node: t.nodes[r.ID], number: int(e.attempt) + 1,
 		boot: r.Boot, device: d.Device, gpus: gpus, res: n.Res, since: t.now,
 	}
+	if len(av.Short) > 0 && d.Device == functions.GPU {
+		a.more = n.Claim
+	}
 	t.keep(a, proposed)
 	return a, d.Reason
 }
 
 // decide asks for the device of a queued task.
 func (t *term) decide(s slot, v *version, av avoidance) decision {
-	q := t.askOf(s, v)
-	if t.pool.at(s).demand == wantsCPU {
-		return decide(q, supply{})
+	d, _ := t.choose(s, v, av)
+	return d
+}
+
+// choose is decide, with what an attempt on that device takes.
+func (t *term) choose(s slot, v *version, av avoidance) (decision, need) {
+	q, e := t.askOf(s, v), t.pool.at(s)
+	if e.demand == wantsCPU {
+		return decide(q, supply{}), v.need(functions.CPU, q.Shares, av)
+	}
+	if until := v.lastGPU(e.demand, av); !until.IsZero() && !t.now.Before(until) && e.demand == prefersGPU {
+		_, within := v.fn.Budget(false)
+		return decision{Device: functions.CPU, Reason: "on the CPU: GPUs have failed it for " + within.String()}, v.need(functions.CPU, q.Shares, av)
 	}
 	n := v.need(functions.GPU, q.Shares, av)
 	if !av.empty() || len(n.Shares) > 0 {
-		return decide(q, supplyOf(t.rooms, n))
+		var have supply
+		have, n = t.supplyOf(t.options(n, v, e.demand))
+		return t.chosen(decide(q, have), n, v)
 	}
 	if best, _ := place(t.rooms, n); best != nil {
-		return decide(q, supply{Nodes: 1, Suited: true, Fits: true})
+		return t.chosen(decide(q, supply{Nodes: 1, Suited: true, Fits: true}), n, v)
 	}
 	have := t.census.get(t.generation, func() supply { return census(t.rooms, nil) })
 	have.Suited = v.suited.get(t.generation, func() bool {
 		return slices.ContainsFunc(t.rooms, func(r *room) bool { return r.could(n) })
 	})
-	return decide(q, have)
+	return t.chosen(decide(q, have), n, v)
+}
+
+// chosen pairs a decision with what it takes: n on a GPU.
+func (t *term) chosen(d decision, n need, v *version) (decision, need) {
+	if d.Device == functions.CPU {
+		n = v.need(functions.CPU, n.Shares, n.Avoid)
+	}
+	return d, n
 }
 
 func (t *term) askOf(s slot, v *version) ask {

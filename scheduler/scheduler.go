@@ -8,6 +8,8 @@
 //	queue.go     waits in a lane: function, priority, what it asks for
 //	decide.go    GPU or CPU, from live devices; pure
 //	place.go     which node, which devices; pure
+//	device.go    a GPU by its node's report and the leases since; pure
+//	options.go   what a task asks of GPUs after what they did to it
 //	round.go     a round gives every free place away, fairly, in one log message
 //	apply.go     the message is read back: only then is the attempt dispatched
 //	dispatch.go  the order to the node, and what its answer means

@@ -90,9 +90,10 @@ func (v *version) full() bool {
 func (v *version) need(d functions.Device, shares []string, av avoidance) need {
 	n := need{Res: v.res[d], Shares: shares, Avoid: av}
 	if d == functions.GPU {
-		n.GPUs = v.fn.GPUCount()
-		if v.fn.GPU != nil {
-			n.Memory = v.fn.GPU.Memory
+		n.Claim, n.Spec, n.Image = v.fn.Claim(), v.fn.GPU, v.fn.Image
+		n.GPUs = n.Claim.Count
+		if n.Spec != nil && n.Spec.MinDriver == "" && n.Spec.MinCUDA == "" {
+			n.Spec = nil
 		}
 	}
 	return n
