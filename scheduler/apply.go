@@ -111,7 +111,7 @@ func (t *term) enqueue(s slot, task *functions.Task, kind functions.Kind) {
 	e.front = kind == functions.Release || (kind == fromSnapshot && task.Attempt > 0)
 	if task.Attempt > 0 {
 		if av := avoid(task); !av.empty() {
-			t.queue.avoids[s], e.picky = av, true
+			t.queue.avoids[s], e.picky = &av, true
 		}
 	}
 	since := waitBegan(task)

@@ -63,7 +63,7 @@ func TestPlaceOnGPUs(t *testing.T) {
 		{"shared, an idle one at last", fleet, need{Claim: shared(1, 14)}, []string{"c0"}},
 		{"shared, larger than the small ones", fleet, need{Claim: shared(1, 40)}, []string{"b0"}},
 		{"shared, of two on one node", fleet, need{GPUs: 2, Claim: shared(2, 8)}, []string{"a1", "a0"}},
-		{"shared, and another device failed it", fleet, need{Claim: shared(1, 3), Avoid: avoidance{Devices: []string{"a2"}}}, []string{"a1"}},
+		{"shared, and another device failed it", fleet, need{Claim: shared(1, 3), Avoid: &avoidance{Devices: []string{"a2"}}}, []string{"a1"}},
 		{"shared, and larger than one that was not enough", fleet, need{Claim: shared(1, 3), Larger: 24 * gib}, []string{"b0"}},
 		{"alone, the smallest idle one", fleet, need{Claim: functions.GPUClaim{Count: 1}}, []string{"c0"}},
 		{"alone, with memory", fleet, need{Claim: alone(22)}, []string{"a0"}},

@@ -13,7 +13,7 @@ import (
 // nothing else: its node says whether that works again.
 func (t *term) options(n need, v *version, wants demand) []need {
 	all := t.enlarged(n, v)
-	if wants != requiresGPU || slices.ContainsFunc(all, t.possible) {
+	if wants != requiresGPU || n.Avoid.empty() || slices.ContainsFunc(all, t.possible) {
 		return all
 	}
 	n.Avoid = n.Avoid.again()
@@ -22,9 +22,14 @@ func (t *term) options(n need, v *version, wants demand) []need {
 
 // enlarged is a need by what the function may claim after the task's past.
 func (t *term) enlarged(n need, v *version) (out []need) {
+	if n.Avoid.empty() {
+		return []need{n}
+	}
 	claims, over := v.fn.ClaimsAfter(n.Avoid.Short, 0)
 	if n.Larger = t.largest(over); n.Larger == 0 && len(over) > 0 { // nobody knows their size
-		n.Avoid.Devices = slices.Concat(n.Avoid.Devices, over)
+		av := *n.Avoid
+		av.Devices = slices.Concat(av.Devices, over)
+		n.Avoid = &av
 	}
 	for _, c := range claims {
 		n.Claim = c
@@ -39,26 +44,29 @@ func (t *term) possible(n need) bool {
 	return slices.ContainsFunc(t.rooms, func(r *room) bool { return r.suits(&n, (*device).known) })
 }
 
-// supplyOf is the supply for the first of some options that can be had now, and
-// that option; else that for the first.
-func (t *term) supplyOf(options []need) (supply, need) {
-	for _, n := range options {
-		if s := supplyOf(t.rooms, n); s.Fits {
-			return s, n
+// bestOf is the supply for the first of some options that can be had now, which n
+// becomes; else for the first.
+func (t *term) bestOf(options []need, n *need) supply {
+	*n = options[0]
+	have := supplyOf(t.rooms, *n)
+	for _, o := range options[1:] {
+		if have.Fits {
+			break
+		}
+		if s := supplyOf(t.rooms, o); s.Fits {
+			*n, have = o, s
+		} else {
+			have.Suited = have.Suited || s.Suited
 		}
 	}
-	have := supplyOf(t.rooms, options[0])
-	for _, n := range options[1:] {
-		have.Suited = have.Suited || slices.ContainsFunc(t.rooms, func(r *room) bool { return r.could(n) })
-	}
-	return have, options[0]
+	return have
 }
 
 // lastGPU is when the last attempt of a task on a GPU may begin; zero when none
 // has failed it.
-func (v *version) lastGPU(wants demand, av avoidance) time.Time {
-	if av.Since.IsZero() {
-		return av.Since
+func (v *version) lastGPU(wants demand, av *avoidance) time.Time {
+	if av == nil || av.Since.IsZero() {
+		return time.Time{}
 	}
 	_, within := v.fn.Budget(wants == requiresGPU)
 	return av.Since.Add(within)
@@ -70,8 +78,8 @@ func (t *term) viewFor(task *functions.Task, v *version) view {
 	if task.DeviceUsed() != functions.GPU || !v.known {
 		return out
 	}
-	wants := demandOf(task.Route, task.Only)
-	for _, n := range t.options(v.need(functions.GPU, functions.Shares(task.Inputs), avoid(task)), v, wants) {
+	wants, av := demandOf(task.Route, task.Only), avoid(task)
+	for _, n := range t.options(v.need(functions.GPU, functions.Shares(task.Inputs), &av), v, wants) {
 		r, _ := place(t.rooms, n)
 		out.Free = out.Free || r != nil
 		out.There = out.There || t.possible(n)

@@ -30,7 +30,7 @@ type need struct {
 	Spec   *functions.GPUNeed // of the function: the driver that it needs; nil = any
 	Image  string             // that a GPU attempt runs
 	Shares []string           // shared folders that its inputs are in
-	Avoid  avoidance
+	Avoid  *avoidance
 }
 
 // avoidance is where a task should not go again, and what else its past attempts
@@ -52,15 +52,28 @@ type places struct {
 	Nodes   []functions.NodeID
 }
 
-func (a avoidance) empty() bool {
-	return len(a.Devices)+len(a.Never)+len(a.Rather)+len(a.Short) == 0 && a.Since.IsZero()
+func (a *avoidance) empty() bool {
+	return a == nil || len(a.Devices)+len(a.Never)+len(a.Rather)+len(a.Short) == 0 && a.Since.IsZero()
 }
 
 // again is the avoidance of a task that has no other place left: what has failed
 // it may work by now, what does not suit it never will.
-func (a avoidance) again() avoidance {
-	a.Devices, a.Never = a.Unfit.Devices, a.Unfit.Nodes
-	return a
+func (a *avoidance) again() *avoidance {
+	b := *a
+	b.Devices, b.Never = a.Unfit.Devices, a.Unfit.Nodes
+	return &b
+}
+
+func (a *avoidance) device(uuid string) bool {
+	return a != nil && slices.Contains(a.Devices, uuid)
+}
+
+func (a *avoidance) never(id functions.NodeID) bool {
+	return a != nil && slices.Contains(a.Never, id)
+}
+
+func (a *avoidance) rather(id functions.NodeID) bool {
+	return a != nil && slices.Contains(a.Rather, id)
 }
 
 // pick returns the devices that an attempt would get, as indices behind into,
@@ -95,7 +108,7 @@ func (r *room) pick(n *need, into []int) (gpus []int, fit functions.Bytes, ok bo
 
 // drives reports whether the node's GPUs may run the attempt at all.
 func (r *room) drives(n *need) bool {
-	if slices.Contains(n.Avoid.Never, r.ID) || (n.Spec != nil && !r.GPUHost.Drives(*n.Spec)) {
+	if n.Avoid.never(r.ID) || (n.Spec != nil && !r.GPUHost.Drives(*n.Spec)) {
 		return false
 	}
 	return r.GPUHost == nil || !slices.ContainsFunc(r.GPUHost.Unsuited, func(u functions.UnsuitedImage) bool { return u.Image == n.Image })
@@ -103,7 +116,7 @@ func (r *room) drives(n *need) bool {
 
 // may reports whether the task may use the device, as far as its past goes.
 func (n *need) may(d *device) bool {
-	return (d.Memory == 0 || d.Memory > n.Larger) && !slices.Contains(n.Avoid.Devices, d.UUID)
+	return (d.Memory == 0 || d.Memory > n.Larger) && !n.Avoid.device(d.UUID)
 }
 
 // could reports whether the node could run the attempt were it idle.
@@ -137,33 +150,37 @@ func (r *room) suits(n *need, such func(*device) bool) bool {
 
 // place chooses the best room that fits, or nil.
 func place(rooms []*room, n need) (best *room, gpus []string) {
-	var buffers [2][16]int
-	var chosen []int
-	var least functions.Bytes
-	spare := buffers[1][:0]
+	if n.GPUs > 0 {
+		return placeOnGPUs(rooms, &n)
+	}
 	for _, r := range rooms {
-		if !r.Open || !n.Res.Fits(r.Free) || !r.has(n.Shares) {
+		if r.takes(&n) && (best == nil || cmp.Or(unloved(r, &n)-unloved(best, &n), spread(r, best)) < 0) {
+			best = r
+		}
+	}
+	return best, nil
+}
+
+// takes reports whether the node has room for the attempt, GPUs apart.
+func (r *room) takes(n *need) bool {
+	return r.Open && n.Res.Fits(r.Free) && r.has(n.Shares)
+}
+
+// placeOnGPUs is place for an attempt on GPUs.
+func placeOnGPUs(rooms []*room, n *need) (best *room, gpus []string) {
+	var chosen, spare []int // of best, and for the next to look at
+	var least functions.Bytes
+	for _, r := range rooms {
+		if !r.takes(n) {
 			continue
 		}
-		if n.GPUs == 0 {
-			if best == nil || cmp.Or(unloved(r, n)-unloved(best, n), spread(r, best)) < 0 {
-				best = r
-			}
-			continue
-		}
-		picked, fit, ok := r.pick(&n, spare[:0])
+		picked, fit, ok := r.pick(n, spare[:0])
 		if !ok {
 			continue
 		}
 		if best == nil || cmp.Or(unloved(r, n)-unloved(best, n), n.whole(r, best), cmp.Compare(fit, least), pack(r, best)) < 0 {
 			best, least, spare, chosen = r, fit, chosen, picked
-			if spare == nil {
-				spare = buffers[0][:0]
-			}
 		}
-	}
-	if best == nil || n.GPUs == 0 {
-		return best, nil
 	}
 	for _, i := range chosen {
 		gpus = append(gpus, best.GPUs[i].UUID)
@@ -180,8 +197,8 @@ func (n *need) whole(a, b *room) int {
 	return cmp.Compare(len(a.GPUs), len(b.GPUs))
 }
 
-func unloved(r *room, n need) int {
-	if slices.Contains(n.Avoid.Rather, r.ID) {
+func unloved(r *room, n *need) int {
+	if n.Avoid.rather(r.ID) {
 		return 1
 	}
 	return 0
@@ -211,7 +228,7 @@ func supplyOf(rooms []*room, n need) supply {
 	s := census(rooms, n.Shares)
 	s.Suited = slices.ContainsFunc(rooms, func(r *room) bool { return r.could(n) })
 	if best, _ := place(rooms, n); best != nil {
-		s.Fits, s.Shunned = true, unloved(best, n) > 0
+		s.Fits, s.Shunned = true, unloved(best, &n) > 0
 	}
 	return s
 }

@@ -54,17 +54,17 @@ func TestPlace(t *testing.T) {
 		{"three are nowhere", need{Res: one, GPUs: 3}, "", nil},
 		{"memory", need{Res: one, GPUs: 1, Claim: alone(40)}, "gpu2", []string{"gpu20"}},
 		{"too much memory", need{Res: one, GPUs: 1, Claim: alone(100)}, "", nil},
-		{"a failed device is avoided", need{Res: one, GPUs: 1, Avoid: avoidance{Devices: []string{"gpu10"}}}, "gpu1", []string{"gpu11"}},
-		{"a failed host is avoided", need{Res: one, GPUs: 1, Avoid: avoidance{Never: []functions.NodeID{"gpu1", "gpu2"}}}, "", nil},
-		{"a failed GPU host still does CPU work", need{Res: big, Avoid: avoidance{Never: []functions.NodeID{"gpu1"}}}, "gpu1", nil},
+		{"a failed device is avoided", need{Res: one, GPUs: 1, Avoid: &avoidance{Devices: []string{"gpu10"}}}, "gpu1", []string{"gpu11"}},
+		{"a failed host is avoided", need{Res: one, GPUs: 1, Avoid: &avoidance{Never: []functions.NodeID{"gpu1", "gpu2"}}}, "", nil},
+		{"a failed GPU host still does CPU work", need{Res: big, Avoid: &avoidance{Never: []functions.NodeID{"gpu1"}}}, "gpu1", nil},
 		{"a share decides the node", need{Res: one, Shares: []string{"media"}}, "cpu1", nil},
 		{"two shares on one node", need{Res: one, Shares: []string{"media", "nfs"}}, "cpu1", nil},
 		{"a share and room", need{Res: big, Shares: []string{"media"}}, "gpu1", nil},
 		{"a share and a GPU", need{Res: one, GPUs: 1, Shares: []string{"media"}}, "gpu1", []string{"gpu10"}},
 		{"a share and a GPU are on different nodes", need{Res: one, GPUs: 1, Shares: []string{"nfs"}}, "", nil},
 		{"a share that nobody has", need{Res: one, Shares: []string{"attic"}}, "", nil},
-		{"one that refused comes last", need{Res: one, GPUs: 1, Avoid: avoidance{Rather: []functions.NodeID{"gpu1"}}}, "gpu2", []string{"gpu20"}},
-		{"but is better than none", need{Res: one, GPUs: 2, Avoid: avoidance{Rather: []functions.NodeID{"gpu1"}}}, "gpu1", []string{"gpu10", "gpu11"}},
+		{"one that refused comes last", need{Res: one, GPUs: 1, Avoid: &avoidance{Rather: []functions.NodeID{"gpu1"}}}, "gpu2", []string{"gpu20"}},
+		{"but is better than none", need{Res: one, GPUs: 2, Avoid: &avoidance{Rather: []functions.NodeID{"gpu1"}}}, "gpu1", []string{"gpu10", "gpu11"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r, gpus := place(fleet, tt.need)

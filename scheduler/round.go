@@ -105,7 +105,8 @@ func (t *term) try(s slot, v *version, p phase) (*attempt, string) {
 	if !t.mounted(shares) { // and no time makes it go to the CPU
 		return nil, ""
 	}
-	d, n := t.choose(s, v, av)
+	var n need
+	d := t.choose(s, v, av, &n)
 	if d.Wait {
 		if d.For > 0 {
 			t.spill = earlier(t.spill, t.now.Add(d.For))
@@ -128,7 +129,7 @@ func (t *term) try(s slot, v *version, p phase) (*attempt, string) {
 		key: e.key, slot: s, version: v, node: t.nodes[r.ID], number: int(e.attempt) + 1,
 		boot: r.Boot, device: d.Device, gpus: gpus, res: n.Res, since: t.now,
 	}
-	if len(av.Short) > 0 && d.Device == functions.GPU {
+	if av != nil && len(av.Short) > 0 && d.Device == functions.GPU {
 		a.more = n.Claim
 	}
 	t.keep(a, proposed)
@@ -136,43 +137,44 @@ func (t *term) try(s slot, v *version, p phase) (*attempt, string) {
 }
 
 // decide asks for the device of a queued task.
-func (t *term) decide(s slot, v *version, av avoidance) decision {
-	d, _ := t.choose(s, v, av)
+func (t *term) decide(s slot, v *version, av *avoidance) decision {
+	var n need
+	return t.choose(s, v, av, &n)
+}
+
+// choose is decide; n becomes what an attempt on the device takes.
+func (t *term) choose(s slot, v *version, av *avoidance, n *need) decision {
+	q, e := t.askOf(s, v), t.pool.at(s)
+	if e.demand == wantsCPU {
+		*n = v.need(functions.CPU, q.Shares, av)
+		return decide(q, supply{})
+	}
+	if until := v.lastGPU(e.demand, av); e.demand == prefersGPU && !until.IsZero() && !t.now.Before(until) {
+		_, within := v.fn.Budget(false)
+		*n = v.need(functions.CPU, q.Shares, av)
+		return decision{Device: functions.CPU, Reason: "on the CPU: GPUs have failed it for " + within.String()}
+	}
+	*n = v.need(functions.GPU, q.Shares, av)
+	d := decide(q, t.supplyFor(n, v, e.demand))
+	if d.Device == functions.CPU {
+		*n = v.need(functions.CPU, q.Shares, av)
+	}
 	return d
 }
 
-// choose is decide, with what an attempt on that device takes.
-func (t *term) choose(s slot, v *version, av avoidance) (decision, need) {
-	q, e := t.askOf(s, v), t.pool.at(s)
-	if e.demand == wantsCPU {
-		return decide(q, supply{}), v.need(functions.CPU, q.Shares, av)
+// supplyFor is the supply for a need, which becomes the best of its options.
+func (t *term) supplyFor(n *need, v *version, wants demand) supply {
+	if !n.Avoid.empty() || len(n.Shares) > 0 {
+		return t.bestOf(t.options(*n, v, wants), n)
 	}
-	if until := v.lastGPU(e.demand, av); !until.IsZero() && !t.now.Before(until) && e.demand == prefersGPU {
-		_, within := v.fn.Budget(false)
-		return decision{Device: functions.CPU, Reason: "on the CPU: GPUs have failed it for " + within.String()}, v.need(functions.CPU, q.Shares, av)
-	}
-	n := v.need(functions.GPU, q.Shares, av)
-	if !av.empty() || len(n.Shares) > 0 {
-		var have supply
-		have, n = t.supplyOf(t.options(n, v, e.demand))
-		return t.chosen(decide(q, have), n, v)
-	}
-	if best, _ := place(t.rooms, n); best != nil {
-		return t.chosen(decide(q, supply{Nodes: 1, Suited: true, Fits: true}), n, v)
+	if best, _ := place(t.rooms, *n); best != nil {
+		return supply{Nodes: 1, Suited: true, Fits: true}
 	}
 	have := t.census.get(t.generation, func() supply { return census(t.rooms, nil) })
 	have.Suited = v.suited.get(t.generation, func() bool {
-		return slices.ContainsFunc(t.rooms, func(r *room) bool { return r.could(n) })
+		return slices.ContainsFunc(t.rooms, func(r *room) bool { return r.could(*n) })
 	})
-	return t.chosen(decide(q, have), n, v)
-}
-
-// chosen pairs a decision with what it takes: n on a GPU.
-func (t *term) chosen(d decision, n need, v *version) (decision, need) {
-	if d.Device == functions.CPU {
-		n = v.need(functions.CPU, n.Shares, n.Avoid)
-	}
-	return d, n
+	return have
 }
 
 func (t *term) askOf(s slot, v *version) ask {

@@ -15,6 +15,7 @@
 //	dispatch.go  the order to the node, and what its answer means
 //	reconcile.go what nodes report against what the log says
 //	respawn.go   what follows a failed attempt; pure
+//	gpufault.go  the same after a GPU has failed it; pure
 //	explain.go   why a task waits
 //
 // Nothing here is the truth: a new leader rebuilds it from the log. What an old
