@@ -50,18 +50,12 @@ func (d *device) describe(held []*attempt) {
 			d.Free = 0
 		}
 	}
-	if d.State == functions.GPUFree && len(d.Leases) > 0 {
-		d.State = functions.GPULeased
-	}
 }
 
 // ended strikes an attempt from the report. What it held is free again when the
 // node says so.
 func (d *device) ended(id functions.TaskID) {
 	d.said.Leases = slices.DeleteFunc(slices.Clone(d.said.Leases), func(l functions.GPULease) bool { return l.Task == id })
-	if d.said.State == functions.GPULeased && len(d.said.Leases) == 0 {
-		d.said.State = functions.GPUFree
-	}
 }
 
 // reported is a device as its node reports it. One that is leased to nobody we
@@ -71,7 +65,7 @@ func reported(g functions.GPUInfo, host *functions.GPUHostInfo) device {
 	if g.State == functions.GPULeased && len(g.Leases) == 0 {
 		g.Leases = []functions.GPULease{{}}
 	}
-	if host != nil && host.State != functions.GPUHostReady && g.State.Healthy() {
+	if host != nil && (host.State == functions.GPUHostOff || host.State == functions.GPUHostNone) && g.State.Healthy() {
 		g.State, g.Reason, g.Until = functions.GPUQuarantined, host.Reason, host.Until
 	}
 	return device{GPUInfo: g, said: g}

@@ -71,6 +71,7 @@ func TestPlaceOnGPUs(t *testing.T) {
 		{"two alone, MIG instances too", fleet, need{GPUs: 2, Claim: functions.GPUClaim{Count: 2}}, []string{"d0", "d1"}},
 		{"all: the smallest node that is free", fleet, need{Claim: all}, []string{"c0"}},
 		{"all, of nodes with more: not with a lease, not of parts", []*room{fleet[0], fleet[1], fleet[3]}, need{Claim: all}, []string{"b0", "b1"}},
+		{"all: fewer GPUs before smaller ones", []*room{gpuHost("many", gpu(8, 7), gpu(8, 7), gpu(8, 7)), fleet[1]}, need{Claim: all}, []string{"b0", "b1"}},
 		{"all, and nobody is idle", fleet[:1], need{Claim: all}, nil},
 		{"a newer driver", old, need{Claim: shared(1, 8), Spec: &functions.GPUNeed{MinDriver: "535.104"}}, []string{"b0"}},
 		{"the driver that is there", old, need{Claim: shared(1, 8), Spec: &functions.GPUNeed{MinDriver: "535.54", MinCUDA: "12"}}, []string{"old0"}},

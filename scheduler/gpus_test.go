@@ -250,6 +250,50 @@ func TestANewLeaderKeepsWhatGrew(t *testing.T) {
 	})
 }
 
+func TestWhatAHostSaysOfItsGPUsCounts(t *testing.T) {
+	stage(t, func(t *testing.T, w *world, s *Scheduler) {
+		w.deploy(functions.Spec{Name: "f", Device: functions.Preferred})
+		w.deploy(functions.Spec{Name: "new", Device: functions.Preferred, GPU: &functions.GPUNeed{MinDriver: "580"}})
+		n := w.node("n", 8, 1)
+		tell := func(h functions.GPUHostInfo) {
+			n.mu.Lock()
+			n.info.GPUHost = &h
+			n.mu.Unlock()
+			n.beat()
+			synctest.Wait()
+		}
+		expect := func(fn functions.Name, d functions.Device, reason string) {
+			t.Helper()
+			if got := submitted(t, w, fn); got.DeviceUsed() != d || !strings.Contains(got.Last().Reason, reason) {
+				t.Errorf("%s ran on %s: %s", fn, got.DeviceUsed(), got.Last().Reason)
+			}
+		}
+		after(1100 * time.Millisecond)
+		tell(functions.GPUHostInfo{State: functions.GPUHostReady, Driver: "535.104.05"})
+		expect("f", functions.GPU, "one is free")
+		expect("new", functions.CPU, "no ready node offers 1 healthy GPU(s) and the rest")
+		tell(functions.GPUHostInfo{State: functions.GPUHostReady, Unsuited: []functions.UnsuitedImage{{Image: "scratch", Until: time.Now().Add(10 * time.Second)}}})
+		expect("f", functions.CPU, "no ready node offers 1 healthy GPU(s) and the rest")
+		after(10 * time.Second)
+		expect("f", functions.GPU, "one is free")
+		tell(functions.GPUHostInfo{State: functions.GPUHostOff, Reason: "could not select device driver"})
+		expect("f", functions.CPU, "every GPU is quarantined")
+	})
+}
+
+// What a node that has not been heard yet has, nobody can know.
+func TestNeverIsSaidOfHeardNodesAlone(t *testing.T) {
+	stage(t, func(t *testing.T, w *world, s *Scheduler) {
+		w.deploy(functions.Spec{Name: "many", Device: functions.Required, GPU: &functions.GPUNeed{Count: 16}})
+		w.node("n", 8, 8)
+		after(1100 * time.Millisecond)
+		id := w.submit("many", nil)
+		wantWaiting(t, s, id, functions.WaitTooBig, "no node can ever run this: it needs 16 GPUs and the largest node has 8")
+		s.ask(func(tm *term) { tm.node("silent") })
+		wantWaiting(t, s, id, functions.WaitTooBig, "no ready node offers 16 healthy GPU(s)")
+	})
+}
+
 // What a GPU failed comes back to it, where a GPU is required and there is no
 // other: once the node offers it again.
 func TestRequiredWaitsUntilTheGPUIsWellAgain(t *testing.T) {

@@ -85,8 +85,6 @@ func (r *room) pick(n *need, into []int) (gpus []int, fit functions.Bytes, ok bo
 	for i := range r.GPUs {
 		if d := &r.GPUs[i]; n.may(d) && d.Takes(n.Claim) {
 			into = append(into, i)
-		} else if n.Claim.All {
-			return into, 0, false
 		}
 	}
 	count := n.GPUs
@@ -96,10 +94,15 @@ func (r *room) pick(n *need, into []int) (gpus []int, fit functions.Bytes, ok bo
 	if len(into) < count || count == 0 {
 		return into, 0, false
 	}
-	slices.SortStableFunc(into, func(a, b int) int {
+	better := func(a, b int) int {
 		x, y := &r.GPUs[a], &r.GPUs[b]
 		return cmp.Or(cmp.Compare(x.left(n.Claim), y.left(n.Claim)), cmp.Compare(x.Index, y.Index))
-	})
+	}
+	if count == 1 { // as nearly always
+		into[0] = slices.MinFunc(into, better)
+	} else {
+		slices.SortStableFunc(into, better)
+	}
 	for _, i := range into[:count] {
 		fit += r.GPUs[i].left(n.Claim)
 	}
@@ -176,10 +179,13 @@ func placeOnGPUs(rooms []*room, n *need) (best *room, gpus []string) {
 		}
 		picked, fit, ok := r.pick(n, spare[:0])
 		if !ok {
+			spare = picked
 			continue
 		}
 		if best == nil || cmp.Or(unloved(r, n)-unloved(best, n), n.whole(r, best), cmp.Compare(fit, least), pack(r, best)) < 0 {
 			best, least, spare, chosen = r, fit, chosen, picked
+		} else {
+			spare = picked
 		}
 	}
 	for _, i := range chosen {
