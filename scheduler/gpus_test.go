@@ -326,6 +326,23 @@ func TestRequiredWaitsUntilTheGPUIsWellAgain(t *testing.T) {
 	})
 }
 
+// A device that is sick for good is no other to wait for.
+func TestRequiredComesBackWhenTheOtherIsSick(t *testing.T) {
+	stage(t, func(t *testing.T, w *world, s *Scheduler) {
+		w.deploy(functions.Spec{Name: "f", Device: functions.Required})
+		w.node("n", 8, 2, func(n *fakeNode) {
+			n.info.GPUs[1].State = functions.GPUEjected
+			n.behave = onGPUs(functions.GPUDevice, func(a functions.Assignment) bool { return a.Attempt > 1 })
+		})
+		after(1100 * time.Millisecond)
+		id := w.submit("f", nil)
+		after(2 * time.Second)
+		if got := want(t, w, id, functions.Succeeded, functions.GPU); got.Attempt != 2 || got.Last().GPUs[0] != "GPU-n-0" {
+			t.Errorf("attempts are %+v", got.Attempts)
+		}
+	})
+}
+
 func TestRequiredEndsWithTheWholeStory(t *testing.T) {
 	stage(t, func(t *testing.T, w *world, s *Scheduler) {
 		w.deploy(functions.Spec{Name: "f", Device: functions.Required})

@@ -9,11 +9,11 @@ import (
 
 // options are the ways in which the next GPU attempt of a task with a past could
 // run, the best first: what it asks for grows after it ran out of GPU memory. A
-// task that nothing but a GPU helps comes back to what failed it, when there is
-// nothing else: its node says whether that works again.
+// task that nothing but a GPU helps comes back to what failed it, when nothing
+// else is well: its node says whether that works again.
 func (t *term) options(n need, v *version, wants demand) []need {
 	all := t.enlarged(n, v)
-	if wants != requiresGPU || n.Avoid.empty() || slices.ContainsFunc(all, t.possible) {
+	if wants != requiresGPU || n.Avoid.empty() || slices.ContainsFunc(all, t.could) {
 		return all
 	}
 	n.Avoid = n.Avoid.again()
@@ -36,6 +36,12 @@ func (t *term) enlarged(n need, v *version) (out []need) {
 		out = append(out, n)
 	}
 	return out
+}
+
+// could reports whether some node that takes tasks could run the attempt were it
+// idle.
+func (t *term) could(n need) bool {
+	return slices.ContainsFunc(t.rooms, func(r *room) bool { return r.could(n) })
 }
 
 // possible reports whether some node that is there has devices that suit, well

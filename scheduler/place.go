@@ -3,7 +3,6 @@ package scheduler
 import (
 	"cmp"
 	"slices"
-	"time"
 
 	"github.com/spillway/spillway/functions"
 )
@@ -31,49 +30,6 @@ type need struct {
 	Image  string             // that a GPU attempt runs
 	Shares []string           // shared folders that its inputs are in
 	Avoid  *avoidance
-}
-
-// avoidance is where a task should not go again, and what else its past attempts
-// say of the next one.
-type avoidance struct {
-	Devices []string            // UUIDs that failed it
-	Never   []functions.NodeID  // nodes whose GPUs failed it as a whole
-	Unfit   places              // of these, where the program itself cannot run
-	Rather  []functions.NodeID  // nodes that refused or lost it: only when there is no other
-	Short   []functions.Attempt // those that ran out of GPU memory
-	Since   time.Time           // when the first attempt began that a GPU failed; zero = none did
-	Fault   functions.Class     // of the last one
-	Story   string              // of all of them
-}
-
-// places are devices and the GPUs of nodes.
-type places struct {
-	Devices []string
-	Nodes   []functions.NodeID
-}
-
-func (a *avoidance) empty() bool {
-	return a == nil || len(a.Devices)+len(a.Never)+len(a.Rather)+len(a.Short) == 0 && a.Since.IsZero()
-}
-
-// again is the avoidance of a task that has no other place left: what has failed
-// it may work by now, what does not suit it never will.
-func (a *avoidance) again() *avoidance {
-	b := *a
-	b.Devices, b.Never = a.Unfit.Devices, a.Unfit.Nodes
-	return &b
-}
-
-func (a *avoidance) device(uuid string) bool {
-	return a != nil && slices.Contains(a.Devices, uuid)
-}
-
-func (a *avoidance) never(id functions.NodeID) bool {
-	return a != nil && slices.Contains(a.Never, id)
-}
-
-func (a *avoidance) rather(id functions.NodeID) bool {
-	return a != nil && slices.Contains(a.Rather, id)
 }
 
 // pick returns the devices that an attempt would get, as indices behind into,

@@ -2,7 +2,6 @@ package scheduler
 
 import (
 	"container/heap"
-	"slices"
 	"time"
 
 	"github.com/spillway/spillway/functions"
@@ -171,9 +170,7 @@ func (t *term) supplyFor(n *need, v *version, wants demand) supply {
 		return supply{Nodes: 1, Suited: true, Fits: true}
 	}
 	have := t.census.get(t.generation, func() supply { return census(t.rooms, nil) })
-	have.Suited = v.suited.get(t.generation, func() bool {
-		return slices.ContainsFunc(t.rooms, func(r *room) bool { return r.could(*n) })
-	})
+	have.Suited = v.suited.get(t.generation, func() bool { return t.could(*n) })
 	return have
 }
 

@@ -16,6 +16,7 @@
 //	reconcile.go what nodes report against what the log says
 //	respawn.go   what follows a failed attempt; pure
 //	gpufault.go  the same after a GPU has failed it; pure
+//	avoid.go     where it does not go again; pure
 //	explain.go   why a task waits
 //
 // Nothing here is the truth: a new leader rebuilds it from the log. What an old
