@@ -41,6 +41,7 @@ type Placement struct {
 	Device  Device   `json:"d"`
 	GPUs    []string `json:"g,omitempty"` // UUIDs that the leader had in mind; the node leases
 	Reason  string   `json:"why"`         // why this device
+	Claim   GPUClaim `json:"c,omitzero"`  // of GPUs, when it is more than the function declares
 }
 
 // Closing is a node's report that an attempt has ended.

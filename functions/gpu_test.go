@@ -1,6 +1,8 @@
 package functions
 
 import (
+	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -89,5 +91,59 @@ func TestAClaimNeverTakesLessThanItSays(t *testing.T) {
 	}
 	if c := (Assignment{Device: CPU, Claim: GPUClaim{Count: 2}}).Asks(); c.Count != 0 {
 		t.Errorf("a CPU attempt asks for %+v", c)
+	}
+}
+
+func TestClaimsGrowAfterMemoryRanOut(t *testing.T) {
+	ended := func(n int, c Class, asked GPUClaim, gpus ...string) Attempt {
+		return Attempt{Number: n, Device: GPU, GPUs: gpus, Claim: asked, Failure: &Failure{Class: c}}
+	}
+	var (
+		own    = GPUClaim{}
+		four   = &GPUNeed{Count: 2, Memory: 4 * GiB, Needs: []string{"nvenc"}}
+		lone   = &GPUNeed{Memory: 4 * GiB, Exclusive: true}
+		double = GPUClaim{Count: 2, Memory: 8 * GiB, Can: []string{"nvenc"}}
+		whole  = GPUClaim{Count: 2, Memory: 4 * GiB, Exclusive: true, Can: []string{"nvenc"}}
+		onCPU  = Attempt{Number: 1, Device: CPU, Failure: &Failure{Class: GPUMemory}}
+	)
+	for _, c := range []struct {
+		name    string
+		need    *GPUNeed
+		past    []Attempt
+		earlier int
+		want    []GPUClaim
+		over    []string
+	}{
+		{"nothing has happened", four, nil, 0, []GPUClaim{Spec{GPU: four}.Claim()}, nil},
+		{"another class", four, []Attempt{ended(1, GPULost, own, "g")}, 0, []GPUClaim{Spec{GPU: four}.Claim()}, nil},
+		{"on the CPU", four, []Attempt{onCPU}, 0, []GPUClaim{Spec{GPU: four}.Claim()}, nil},
+		{"in an earlier life", four, []Attempt{ended(1, GPUMemory, own, "g")}, 1, []GPUClaim{Spec{GPU: four}.Claim()}, nil},
+		{"once", four, []Attempt{ended(1, GPUMemory, own, "g"), ended(2, GPULost, double, "h")}, 0, []GPUClaim{double, whole}, nil},
+		{"twice as much was not enough", four, []Attempt{ended(1, GPUMemory, own, "g"), ended(2, GPUMemory, double, "h")}, 0, []GPUClaim{whole}, nil},
+		{"nor a device alone", four, []Attempt{ended(1, GPUMemory, own, "g"), ended(2, GPUMemory, whole, "h", "i")}, 0, []GPUClaim{whole}, []string{"h", "i"}},
+		{"it was alone by itself", lone, []Attempt{ended(1, GPUMemory, own, "g")}, 0, []GPUClaim{Spec{GPU: lone}.Claim()}, []string{"g"}},
+		{"nothing was declared", nil, []Attempt{ended(1, GPUMemory, own, "g"), ended(2, GPUMemory, own, "h")}, 0, []GPUClaim{{Count: 1}}, []string{"g", "h"}},
+		{"all of a node", &GPUNeed{All: true}, []Attempt{ended(1, GPUMemory, own, "g", "h")}, 0, []GPUClaim{{Count: 1, All: true}}, []string{"g", "h"}},
+	} {
+		got, over := Spec{GPU: c.need}.ClaimsAfter(c.past, c.earlier)
+		if !reflect.DeepEqual(got, c.want) || !slices.Equal(over, c.over) {
+			t.Errorf("%s: %+v, larger than %v", c.name, got, over)
+		}
+	}
+}
+
+func TestBudget(t *testing.T) {
+	for _, c := range []struct {
+		need     *GPUNeed
+		required bool
+		tries    int
+		within   time.Duration
+	}{
+		{nil, false, 2, 5 * time.Minute}, {nil, true, 3, 30 * time.Minute},
+		{&GPUNeed{Tries: 1}, true, 1, 30 * time.Minute}, {&GPUNeed{Tries: 5, Within: Duration(time.Hour)}, false, 5, time.Hour},
+	} {
+		if tries, within := (Spec{GPU: c.need}).Budget(c.required); tries != c.tries || within != c.within {
+			t.Errorf("%+v, required %v: %d in %s", c.need, c.required, tries, within)
+		}
 	}
 }

@@ -2,7 +2,8 @@ package functions
 
 // Next is where a task goes after a GPU attempt of it has failed, when its policy
 // allows every device. Under policy required, what would go to the CPU waits for
-// another GPU.
+// another GPU; where there is no other, for the same to work again, unless it is
+// the program that it does not suit.
 type Next string
 
 const (

@@ -89,7 +89,7 @@ type Task struct {
 	FinishedAt time.Time `json:"finished_at,omitzero"`
 
 	Attempt  int       `json:"attempt"`            // number of the last attempt; 0 = none yet
-	Attempts []Attempt `json:"attempts,omitempty"` // the newest maxAttempts, oldest first
+	Attempts []Attempt `json:"attempts,omitempty"` // at most maxAttempts, oldest first; of more, refusals are left out before others
 	Earlier  int       `json:"earlier,omitempty"`  // attempts up to this number were before a client's retry: they count against no budget
 	Only     Device    `json:"only,omitempty"`     // set by a respawn or a retry: no other device
 	Fallback Class     `json:"fallback,omitempty"` // why a GPU task was respawned on the CPU
@@ -130,7 +130,8 @@ type Attempt struct {
 	Epoch     uint64     `json:"epoch"`
 	Device    Device     `json:"device"`
 	GPUs      []string   `json:"gpus,omitempty"`
-	Reason    string     `json:"reason"` // why this device
+	Claim     GPUClaim   `json:"claim,omitzero"` // of GPUs, when it was more than the function declares
+	Reason    string     `json:"reason"`         // why this device
 	StartedAt time.Time  `json:"started_at"`
 	EndedAt   time.Time  `json:"ended_at,omitzero"`
 	ExitCode  int        `json:"exit_code,omitempty"`
@@ -142,8 +143,24 @@ type Attempt struct {
 }
 
 // maxAttempts bounds the history that a task carries. Refusals could otherwise
-// grow it without end.
+// grow it without end; they go first, so that what budgets count stays.
 const maxAttempts = 32
+
+// shorten takes out of a history that is full what tells least: a refusal after
+// another, so that it still says since when a task was refused, else the oldest.
+func shorten(past []Attempt) []Attempt {
+	if len(past) <= maxAttempts {
+		return past
+	}
+	refused := func(a Attempt) bool { return a.Failure != nil && a.Failure.Class == Refused }
+	least := 0
+	for i := 1; i < len(past) && least == 0; i++ {
+		if refused(past[i-1]) && refused(past[i]) {
+			least = i
+		}
+	}
+	return slices.Delete(past, least, least+1)
+}
 
 // Last returns the newest attempt, or nil.
 func (t *Task) Last() *Attempt {
@@ -233,11 +250,9 @@ func (t *Task) assign(e Event, epoch uint64) error {
 	t.NotBefore = time.Time{}
 	t.Attempts = append(t.Attempts, Attempt{
 		Number: p.Attempt, Node: p.Node, Boot: p.Boot, Epoch: p.Epoch,
-		Device: p.Device, GPUs: p.GPUs, Reason: reason, StartedAt: e.At,
+		Device: p.Device, GPUs: p.GPUs, Claim: p.Claim, Reason: reason, StartedAt: e.At,
 	})
-	if n := len(t.Attempts) - maxAttempts; n > 0 {
-		t.Attempts = slices.Delete(t.Attempts, 0, n)
-	}
+	t.Attempts = shorten(t.Attempts)
 	return nil
 }
 

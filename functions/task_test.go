@@ -262,6 +262,46 @@ func TestAttemptsAreBounded(t *testing.T) {
 	}
 }
 
+// What GPUs did to a task, and since when it is refused, outlives any number of
+// refusals; the claim of an attempt is kept with it.
+func TestAFullHistoryForgetsRefusalsFirst(t *testing.T) {
+	task, err := Accept(subEvent(nil), 1)
+	apply := func(e Event) {
+		if err == nil {
+			task, err = task.Apply(e, 7, 1)
+		}
+	}
+	n := 0
+	lost := func() {
+		n++
+		e := asg(7, n)
+		e.Asg.Device, e.Asg.Claim = GPU, GPUClaim{Count: 1, Memory: GiB}
+		apply(e)
+		apply(rel(7, n, Queued, func(v *Verdict) { v.Failure = &Failure{Class: GPULost} }))
+	}
+	lost()
+	for range 2 {
+		for range 50 {
+			n++
+			apply(asg(7, n))
+			apply(rel(7, n, Queued, func(v *Verdict) { v.Failure = &Failure{Class: Refused} }))
+		}
+		lost()
+	}
+	var kept []int
+	for _, a := range task.Attempts {
+		if a.Failure.Class == GPULost {
+			kept = append(kept, a.Number)
+			if a.Claim.Memory != GiB {
+				t.Errorf("attempt %d asked for %+v", a.Number, a.Claim)
+			}
+		}
+	}
+	if err != nil || len(task.Attempts) != maxAttempts || !slices.Equal(kept, []int{1, 52, 103}) || task.Attempts[1].Number != 2 {
+		t.Errorf("kept %v of %d, then attempt %d: %v", kept, len(task.Attempts), task.Attempts[1].Number, err)
+	}
+}
+
 // TestPurge: files are given up only when the task has ended, once each, and a
 // task without its inputs cannot run again.
 func TestPurge(t *testing.T) {

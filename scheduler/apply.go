@@ -111,7 +111,7 @@ func (t *term) enqueue(s slot, task *functions.Task, kind functions.Kind) {
 	e.front = kind == functions.Release || (kind == fromSnapshot && task.Attempt > 0)
 	if task.Attempt > 0 {
 		if av := avoid(task); !av.empty() {
-			t.queue.avoids[s], e.picky = av, true
+			t.queue.avoids[s], e.picky = &av, true
 		}
 	}
 	since := waitBegan(task)
@@ -162,7 +162,7 @@ func (t *term) hold(s slot, task *functions.Task) *attempt {
 	own := *task // the change it is part of is one of many, which need not stay
 	a := &attempt{
 		key: t.pool.at(s).key, slot: s, version: v, node: t.node(last.Node), task: &own,
-		number: last.Number, boot: last.Boot, device: last.Device, gpus: last.GPUs,
+		number: last.Number, boot: last.Boot, device: last.Device, gpus: last.GPUs, more: last.Claim,
 		res: v.fn.Needs(last.Device), since: t.now, canceling: task.State == functions.Canceling,
 	}
 	t.keep(a, running)

@@ -239,3 +239,29 @@ func BenchmarkBlockedRound(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkPlaceOnGPUs measures the choice of a device among 128 on 16 nodes, for
+// a task that shares one and for one that is alone.
+func BenchmarkPlaceOnGPUs(b *testing.B) {
+	var rooms []*room
+	for i := range 16 {
+		var gpus []functions.GPUInfo
+		for g := range 8 {
+			if g%2 == 0 {
+				gpus = append(gpus, gpu(80, 79))
+			} else {
+				gpus = append(gpus, gpu(80, functions.Bytes(10+i), functions.Bytes(20)))
+			}
+		}
+		rooms = append(rooms, gpuHost(functions.NodeID(fmt.Sprint("n", i)), gpus...))
+	}
+	for name, c := range map[string]functions.GPUClaim{"shared": shared(1, 8), "alone": {Count: 1}} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				if r, _ := place(rooms, need{GPUs: 1, Claim: c}); r == nil {
+					b.Fatal("no place")
+				}
+			}
+		})
+	}
+}

@@ -31,19 +31,19 @@ func chaos(t *testing.T, r *rand.Rand) {
 	w := newWorld()
 	locked := newLocked(rand.New(rand.NewPCG(r.Uint64(), 7)))
 	w.appendErr = func() (bool, bool) { return locked(0.02), locked(0.02) }
-	policies := []functions.Policy{functions.Required, functions.Preferred, functions.Auto, functions.Never}
+	policies := []functions.Policy{functions.Required, functions.Preferred, functions.Fastest, functions.Never}
 	var names []functions.Name
 	for i := range 8 {
 		name := functions.Name(fmt.Sprint("f", i))
 		names = append(names, name)
 		w.deploy(functions.Spec{
 			Name: name, Device: policies[i%4], Priority: i % 3, Weight: 1 + i%2, Concurrency: []int{0, 5}[i%2],
-			Retries: functions.Retries{Max: i % 3}, GPU: &functions.GPUNeed{Count: 1 + i/7},
+			Retries: functions.Retries{Max: i % 3}, GPU: []*functions.GPUNeed{nil, {Memory: 3 * functions.GiB}, {Memory: 5 * functions.GiB}, {Count: 2}}[i/2],
 			Limits: functions.Limits{CPUs: 0.5 + float64(i%3)}, QueueTimeout: functions.Duration(20 * time.Minute),
 		})
 	}
 	within := [][]string{nil, {"media"}, {"nfs"}, {"media", "nfs"}} // only a has both
-	nodes := []*fakeNode{w.node("a", 8, 2), w.node("b", 4, 1), w.node("c", 8, 0), w.node("d", 2, 0)}
+	nodes := []*fakeNode{w.node("a", 8, 2, sized(16*functions.GiB, 4)), w.node("b", 4, 1), w.node("c", 8, 0), w.node("d", 2, 0)}
 	for i, n := range nodes {
 		n.mu.Lock()
 		n.info.Shares = within[3-i]

@@ -56,6 +56,9 @@ func (t *term) whyQueued(s slot, e *entry) functions.Waiting {
 	case v.full():
 		return because(functions.WaitConcurrency, "function %s runs %d of at most %d tasks at once", v.name, v.usage.running, v.fn.Concurrency)
 	}
+	if why := t.neverRuns(v, e); why != "" {
+		return because(functions.WaitTooBig, "%s", why)
+	}
 	av := t.queue.avoids[s]
 	d := t.decide(s, v, av)
 	n := v.need(d.Device, t.shares.names(e.shares), av)

@@ -57,35 +57,6 @@ func (t *term) rule(task *functions.Task, v functions.Verdict) {
 	t.verdicts = append(t.verdicts, functions.Event{Kind: functions.Release, Task: task.ID, At: t.now, Rel: &v})
 }
 
-// viewFor looks for other GPUs on behalf of a task whose attempt has failed.
-func (t *term) viewFor(task *functions.Task, v *version) view {
-	out := view{Now: t.now}
-	if task.DeviceUsed() != functions.GPU || !v.known {
-		return out
-	}
-	n := v.need(functions.GPU, functions.Shares(task.Inputs), avoid(task))
-	r, _ := place(t.rooms, n)
-	out.GPUFree = r != nil
-	out.GPUElsewhere = slices.ContainsFunc(t.rooms, func(r *room) bool { return r.could(n) })
-	if n.Memory = t.largest(n.Avoid.Devices) + 1; n.Memory > 1 {
-		r, _ := place(t.rooms, n)
-		out.LargerFree = r != nil
-	}
-	return out
-}
-
-// largest is the memory of the largest of some devices; 0 = not known.
-func (t *term) largest(uuids []string) (most functions.Bytes) {
-	for _, r := range t.rooms {
-		for _, d := range r.GPUs {
-			if slices.Contains(uuids, d.UUID) {
-				most = max(most, d.Memory)
-			}
-		}
-	}
-	return most
-}
-
 // expireQueued ends the tasks that have waited for too long. Within a lane all
 // have the same limit and the oldest is first.
 func (t *term) expireQueued() {
@@ -126,6 +97,25 @@ func (t *term) expire(s slot, class functions.Class, message string) {
 		Attempt: int(e.attempt), To: functions.Expired,
 		Failure: &functions.Failure{Class: class, Message: message, Hint: hint, Phase: phaseOf(class)},
 	})
+}
+
+// endOverdue ends the queued tasks that nothing but a GPU can run and that GPUs
+// have failed for too long.
+func (t *term) endOverdue() {
+	for s, av := range t.queue.avoids {
+		e := t.pool.at(s)
+		v := t.versions[e.fn]
+		if av.Since.IsZero() || e.where != waiting || e.demand != requiresGPU || !v.known || t.now.Before(v.lastGPU(requiresGPU, av)) {
+			continue
+		}
+		t.queue.remove(s)
+		e.where = settling
+		_, within := v.fn.Budget(true)
+		verdict := noMoreGPU(functions.Failure{Class: av.Fault, Phase: functions.PhaseQueue},
+			fmt.Sprintf("a GPU is required and no other was had in %s since the first failed", within), av.Story)
+		verdict.Attempt = int(e.attempt)
+		t.rule(&functions.Task{ID: e.key.id()}, verdict)
+	}
 }
 
 func phaseOf(class functions.Class) functions.Phase {

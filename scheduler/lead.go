@@ -218,6 +218,7 @@ func (t *term) tick() {
 	for s, task := range t.undecided {
 		t.judge(s, task)
 	}
+	t.endOverdue()
 }
 
 // sleep is how long nothing is due.

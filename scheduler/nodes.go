@@ -18,10 +18,10 @@ type node struct {
 	seen     time.Time // last heard; the start of the term before that
 	used     functions.Resources
 	attempts map[key]*attempt
-	holders  map[string]*attempt // by device
-	strays   map[stray]time.Time // listed attempts that the log does not know: when first seen
-	sendq    []*attempt          // orders that wait for their turn
-	sending  int                 // orders on their way
+	holders  map[string][]*attempt // by device
+	strays   map[stray]time.Time   // listed attempts that the log does not know: when first seen
+	sendq    []*attempt            // orders that wait for their turn
+	sending  int                   // orders on their way
 }
 
 // stray names an attempt that a node lists.
@@ -52,6 +52,7 @@ type attempt struct {
 	boot      string
 	device    functions.Device
 	gpus      []string
+	more      functions.GPUClaim // what it asks of GPUs, when that is more than the function declares
 	res       functions.Resources
 	delivery  delivery
 	since     time.Time // of delivery
@@ -66,13 +67,16 @@ func (a *attempt) claim() functions.GPUClaim {
 	if a.device != functions.GPU {
 		return functions.GPUClaim{}
 	}
+	if a.more.Count > 0 || a.more.All {
+		return a.more
+	}
 	return a.version.fn.Claim()
 }
 
 func newNode(id functions.NodeID, now time.Time) *node {
 	return &node{
 		room: room{ID: id}, seen: now,
-		attempts: map[key]*attempt{}, holders: map[string]*attempt{}, strays: map[stray]time.Time{},
+		attempts: map[key]*attempt{}, holders: map[string][]*attempt{}, strays: map[stray]time.Time{},
 	}
 }
 
@@ -92,40 +96,50 @@ func (n *node) hold(a *attempt) {
 
 func (n *node) holdGPUs(a *attempt) {
 	for _, g := range a.gpus {
-		n.holders[g] = a
+		n.holders[g] = append(n.holders[g], a)
 	}
-	n.mark()
+	n.mark(a.gpus)
 }
 
-// release gives the room back. A device that the node last reported as leased
-// by this task counts as free until the node says otherwise again.
+// release gives the room back. A device that the node last reported as leased by
+// this task alone counts as free until the node says otherwise again.
 func (n *node) release(a *attempt) {
 	delete(n.attempts, a.key)
 	n.used = n.used.Sub(a.res)
 	n.releaseGPUs(a)
+	n.Free = n.free()
+	if a.device != functions.GPU {
+		return
+	}
 	id := a.key.id()
 	for i := range n.GPUs {
-		d := &n.GPUs[i]
-		d.Leases = slices.DeleteFunc(slices.Clone(d.Leases), func(l functions.GPULease) bool { return l.Task == id })
-		if d.State == functions.GPULeased && len(d.Leases) == 0 {
-			d.State = functions.GPUFree
+		if d := &n.GPUs[i]; slices.ContainsFunc(d.said.Leases, func(l functions.GPULease) bool { return l.Task == id }) {
+			d.ended(id)
+			d.describe(n.holders[d.UUID])
 		}
 	}
-	n.mark()
-	n.Free = n.free()
+	n.countIdle()
 }
 
 func (n *node) releaseGPUs(a *attempt) {
 	for _, g := range a.gpus {
-		if n.holders[g] == a {
+		left := slices.DeleteFunc(n.holders[g], func(h *attempt) bool { return h == a })
+		if n.holders[g] = left; len(left) == 0 {
 			delete(n.holders, g)
 		}
 	}
+	n.mark(a.gpus)
 }
 
-func (n *node) mark() {
+// mark describes some devices anew.
+func (n *node) mark(uuids []string) {
+	if len(uuids) == 0 {
+		return
+	}
 	for i := range n.GPUs {
-		n.GPUs[i].Busy = n.holders[n.GPUs[i].UUID] != nil
+		if d := &n.GPUs[i]; slices.Contains(uuids, d.UUID) {
+			d.describe(n.holders[d.UUID])
+		}
 	}
 	n.countIdle()
 }
@@ -134,10 +148,10 @@ func (n *node) mark() {
 func (n *node) report(info functions.NodeInfo, now time.Time) {
 	n.heard, n.seen = true, now
 	n.Boot, n.ready, n.reason, n.Capacity, n.Shares = info.Boot, info.Ready, info.Reason, info.Capacity, info.Shares
-	n.GPUs = n.GPUs[:0]
+	n.GPUs, n.GPUHost = n.GPUs[:0], suitedBy(info.GPUHost, now)
 	leased := map[functions.TaskID][]string{}
 	for _, g := range info.GPUs {
-		n.GPUs = append(n.GPUs, device{GPUInfo: g})
+		n.GPUs = append(n.GPUs, reported(g, info.GPUHost))
 		for _, l := range g.Leases {
 			leased[l.Task] = append(leased[l.Task], g.UUID)
 		}
@@ -150,6 +164,33 @@ func (n *node) report(info functions.NodeInfo, now time.Time) {
 			n.holdGPUs(a)
 		}
 	}
-	n.mark()
+	for i := range n.GPUs {
+		if held := n.holders[n.GPUs[i].UUID]; len(held) > 0 {
+			n.GPUs[i].describe(held)
+		}
+	}
+	n.countIdle()
 	n.Free = n.free()
+}
+
+// suitedBy is what a node says of its GPUs, less what it says of images and has
+// forgotten by now.
+func suitedBy(h *functions.GPUHostInfo, now time.Time) *functions.GPUHostInfo {
+	past := func(u functions.UnsuitedImage) bool { return !u.Until.IsZero() && !u.Until.After(now) }
+	if h == nil || !slices.ContainsFunc(h.Unsuited, past) {
+		return h
+	}
+	fresh := *h
+	fresh.Unsuited = slices.DeleteFunc(slices.Clone(h.Unsuited), past)
+	return &fresh
+}
+
+// countIdle sets Idle after the devices have changed.
+func (r *room) countIdle() {
+	r.Idle = 0
+	for i := range r.GPUs {
+		if r.GPUs[i].idle() {
+			r.Idle++
+		}
+	}
 }

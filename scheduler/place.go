@@ -16,120 +16,151 @@ type room struct {
 	Free     functions.Resources
 	Shares   []string // shared folders that it has mounted
 	GPUs     []device
-	Idle     int // free devices of those
+	Idle     int // healthy devices without a lease
+	GPUHost  *functions.GPUHostInfo
 }
-
-// device is a GPU as the placement sees it.
-type device struct {
-	functions.GPUInfo
-	Busy bool // leased, by the node's word or by the leader's own count
-}
-
-func (d device) healthy() bool { return d.State.Healthy() }
-func (d device) free() bool    { return d.healthy() && !d.Busy && d.State == functions.GPUFree }
-
-// suits reports whether the device is large enough. One whose memory nobody
-// knows is given the chance.
-func (d device) suits(memory functions.Bytes) bool { return d.Memory == 0 || d.Memory >= memory }
 
 // need is what an attempt takes.
 type need struct {
 	Res    functions.Resources
 	GPUs   int // 0 = a CPU attempt
-	Memory functions.Bytes
-	Shares []string // shared folders that its inputs are in
-	Avoid  avoidance
+	Claim  functions.GPUClaim
+	Larger functions.Bytes    // only devices with more memory than this in all; 0 = any
+	Spec   *functions.GPUNeed // of the function: the driver that it needs; nil = any
+	Image  string             // that a GPU attempt runs
+	Shares []string           // shared folders that its inputs are in
+	Avoid  *avoidance
 }
 
-// avoidance is where a task should not go again.
-type avoidance struct {
-	Devices []string           // UUIDs that failed it
-	Never   []functions.NodeID // nodes whose GPUs failed it as a whole
-	Rather  []functions.NodeID // nodes that refused or lost it: only when there is no other
-}
-
-func (a avoidance) empty() bool { return len(a.Devices)+len(a.Never)+len(a.Rather) == 0 }
-
-// pick returns the devices that an attempt would get, or nil. The smallest that
-// suit go first, so that large ones stay for those who need them.
-func (r *room) pick(n need) []string {
-	if r.Idle < n.GPUs || slices.Contains(n.Avoid.Never, r.ID) {
-		return nil
+// pick returns the devices that an attempt would get, as indices behind into,
+// and how well they fit: less is better.
+func (r *room) pick(n *need, into []int) (gpus []int, fit functions.Bytes, ok bool) {
+	if (n.Claim.Alone() && r.Idle < n.GPUs) || !r.drives(n) {
+		return into, 0, false
 	}
-	var fits []device
-	for _, d := range r.GPUs {
-		if d.free() && d.suits(n.Memory) && !slices.Contains(n.Avoid.Devices, d.UUID) {
-			fits = append(fits, d)
-		}
-	}
-	if len(fits) < n.GPUs {
-		return nil
-	}
-	slices.SortStableFunc(fits, func(a, b device) int {
-		return cmp.Or(cmp.Compare(a.Memory, b.Memory), cmp.Compare(a.Index, b.Index))
-	})
-	uuids := make([]string, n.GPUs)
-	for i := range uuids {
-		uuids[i] = fits[i].UUID
-	}
-	return uuids
-}
-
-// countIdle sets Idle after the devices have changed.
-func (r *room) countIdle() {
-	r.Idle = 0
 	for i := range r.GPUs {
-		if r.GPUs[i].free() {
-			r.Idle++
+		if d := &r.GPUs[i]; n.may(d) && d.Takes(n.Claim) {
+			into = append(into, i)
 		}
 	}
+	count := n.GPUs
+	if n.Claim.All {
+		count = len(r.GPUs)
+	}
+	if len(into) < count || count == 0 {
+		return into, 0, false
+	}
+	better := func(a, b int) int {
+		x, y := &r.GPUs[a], &r.GPUs[b]
+		return cmp.Or(cmp.Compare(x.left(n.Claim), y.left(n.Claim)), cmp.Compare(x.Index, y.Index))
+	}
+	if count == 1 { // as nearly always
+		into[0] = slices.MinFunc(into, better)
+	} else {
+		slices.SortStableFunc(into, better)
+	}
+	for _, i := range into[:count] {
+		fit += r.GPUs[i].left(n.Claim)
+	}
+	return into[:count], fit, true
+}
+
+// drives reports whether the node's GPUs may run the attempt at all.
+func (r *room) drives(n *need) bool {
+	if n.Avoid.never(r.ID) || (n.Spec != nil && !r.GPUHost.Drives(*n.Spec)) {
+		return false
+	}
+	return r.GPUHost == nil || !slices.ContainsFunc(r.GPUHost.Unsuited, func(u functions.UnsuitedImage) bool { return u.Image == n.Image })
+}
+
+// may reports whether the task may use the device, as far as its past goes.
+func (n *need) may(d *device) bool {
+	return (d.Memory == 0 || d.Memory > n.Larger) && !n.Avoid.device(d.UUID)
 }
 
 // could reports whether the node could run the attempt were it idle.
 func (r *room) could(n need) bool {
-	if !r.Open || !n.Res.Fits(r.Capacity) || !r.has(n.Shares) {
+	return r.Open && r.suits(&n, (*device).healthy)
+}
+
+// suits reports whether the node could run the attempt on such devices, were
+// they idle.
+func (r *room) suits(n *need, such func(*device) bool) bool {
+	if !n.Res.Fits(r.Capacity) || !r.has(n.Shares) {
 		return false
 	}
 	if n.GPUs == 0 {
 		return true
 	}
-	if slices.Contains(n.Avoid.Never, r.ID) {
+	if !r.drives(n) {
 		return false
 	}
 	have := 0
-	for _, d := range r.GPUs {
-		if d.healthy() && d.suits(n.Memory) && !slices.Contains(n.Avoid.Devices, d.UUID) {
+	for i := range r.GPUs {
+		if d := &r.GPUs[i]; such(d) && d.Suits(n.Claim) && n.may(d) {
 			have++
 		}
+	}
+	if n.Claim.All {
+		return have > 0 && have == len(r.GPUs)
 	}
 	return have >= n.GPUs
 }
 
 // place chooses the best room that fits, or nil.
 func place(rooms []*room, n need) (best *room, gpus []string) {
-	better := spread
 	if n.GPUs > 0 {
-		better = pack
+		return placeOnGPUs(rooms, &n)
 	}
 	for _, r := range rooms {
-		if !r.Open || !n.Res.Fits(r.Free) || !r.has(n.Shares) {
+		if r.takes(&n) && (best == nil || cmp.Or(unloved(r, &n)-unloved(best, &n), spread(r, best)) < 0) {
+			best = r
+		}
+	}
+	return best, nil
+}
+
+// takes reports whether the node has room for the attempt, GPUs apart.
+func (r *room) takes(n *need) bool {
+	return r.Open && n.Res.Fits(r.Free) && r.has(n.Shares)
+}
+
+// placeOnGPUs is place for an attempt on GPUs.
+func placeOnGPUs(rooms []*room, n *need) (best *room, gpus []string) {
+	var chosen, spare []int // of best, and for the next to look at
+	var least functions.Bytes
+	for _, r := range rooms {
+		if !r.takes(n) {
 			continue
 		}
-		var uuids []string
-		if n.GPUs > 0 {
-			if uuids = r.pick(n); uuids == nil {
-				continue
-			}
+		picked, fit, ok := r.pick(n, spare[:0])
+		if !ok {
+			spare = picked
+			continue
 		}
-		if best == nil || cmp.Or(unloved(r, n)-unloved(best, n), better(r, best)) < 0 {
-			best, gpus = r, uuids
+		if best == nil || cmp.Or(unloved(r, n)-unloved(best, n), n.whole(r, best), cmp.Compare(fit, least), pack(r, best)) < 0 {
+			best, least, spare, chosen = r, fit, chosen, picked
+		} else {
+			spare = picked
 		}
+	}
+	for _, i := range chosen {
+		gpus = append(gpus, best.GPUs[i].UUID)
 	}
 	return best, gpus
 }
 
-func unloved(r *room, n need) int {
-	if slices.Contains(n.Avoid.Rather, r.ID) {
+// whole prefers, for an attempt that takes all GPUs of a node, the node that has
+// fewer.
+func (n *need) whole(a, b *room) int {
+	if !n.Claim.All {
+		return 0
+	}
+	return cmp.Compare(len(a.GPUs), len(b.GPUs))
+}
+
+func unloved(r *room, n *need) int {
+	if n.Avoid.rather(r.ID) {
 		return 1
 	}
 	return 0
@@ -159,7 +190,7 @@ func supplyOf(rooms []*room, n need) supply {
 	s := census(rooms, n.Shares)
 	s.Suited = slices.ContainsFunc(rooms, func(r *room) bool { return r.could(n) })
 	if best, _ := place(rooms, n); best != nil {
-		s.Fits, s.Shunned = true, unloved(best, n) > 0
+		s.Fits, s.Shunned = true, unloved(best, &n) > 0
 	}
 	return s
 }
@@ -180,7 +211,7 @@ func census(rooms []*room, shares []string) (s supply) {
 				if !d.Until.IsZero() && (s.NextTrial.IsZero() || d.Until.Before(s.NextTrial)) {
 					s.NextTrial = d.Until
 				}
-			case !d.free():
+			case len(d.Leases) > 0:
 				s.Leased++
 			}
 		}

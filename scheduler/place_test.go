@@ -14,19 +14,24 @@ func open(id functions.NodeID, cores int64, gpus ...int) *room {
 	res := functions.Resources{MilliCPU: cores * 1000, Memory: 64 * functions.GiB, Tasks: 10}
 	r := &room{ID: id, Open: true, Capacity: res, Free: res}
 	for i, m := range gpus {
-		d := device{GPUInfo: functions.GPUInfo{
+		g := functions.GPUInfo{
 			UUID: fmt.Sprintf("%s%d", id, i), Index: i, Memory: functions.Bytes(max(m, -m)) * functions.GiB, State: functions.GPUFree,
-		}}
+		}
 		switch {
 		case m < 0:
-			d.Busy = true
+			g.State, g.Leases = functions.GPULeased, []functions.GPULease{{Task: "other"}}
 		case m == 0:
-			d.State = functions.GPUQuarantined
+			g.State = functions.GPUQuarantined
 		}
-		r.GPUs = append(r.GPUs, d)
+		r.GPUs = append(r.GPUs, reported(g, nil))
 	}
 	r.countIdle()
 	return r
+}
+
+// alone is a claim to one device of a memory in GiB alone.
+func alone(gib functions.Bytes) functions.GPUClaim {
+	return functions.GPUClaim{Count: 1, Memory: gib * functions.GiB, Exclusive: true}
 }
 
 func TestPlace(t *testing.T) {
@@ -44,22 +49,22 @@ func TestPlace(t *testing.T) {
 	}{
 		{"CPU work takes the freest node without GPUs", need{Res: one}, "cpu2", nil},
 		{"and a GPU node when nothing else fits", need{Res: big}, "gpu1", nil},
-		{"a GPU comes from the node with fewest left", need{Res: one, GPUs: 1}, "gpu2", []string{"gpu20"}},
+		{"a GPU alone is the smallest", need{Res: one, GPUs: 1}, "gpu1", []string{"gpu10"}},
 		{"two come from one node", need{Res: one, GPUs: 2}, "gpu1", []string{"gpu10", "gpu11"}},
 		{"three are nowhere", need{Res: one, GPUs: 3}, "", nil},
-		{"memory", need{Res: one, GPUs: 1, Memory: 40 * functions.GiB}, "gpu2", []string{"gpu20"}},
-		{"too much memory", need{Res: one, GPUs: 1, Memory: 100 * functions.GiB}, "", nil},
-		{"a failed device is avoided", need{Res: one, GPUs: 1, Avoid: avoidance{Devices: []string{"gpu20"}}}, "gpu1", []string{"gpu10"}},
-		{"a failed host is avoided", need{Res: one, GPUs: 1, Avoid: avoidance{Never: []functions.NodeID{"gpu1", "gpu2"}}}, "", nil},
-		{"a failed GPU host still does CPU work", need{Res: big, Avoid: avoidance{Never: []functions.NodeID{"gpu1"}}}, "gpu1", nil},
+		{"memory", need{Res: one, GPUs: 1, Claim: alone(40)}, "gpu2", []string{"gpu20"}},
+		{"too much memory", need{Res: one, GPUs: 1, Claim: alone(100)}, "", nil},
+		{"a failed device is avoided", need{Res: one, GPUs: 1, Avoid: &avoidance{Devices: []string{"gpu10"}}}, "gpu1", []string{"gpu11"}},
+		{"a failed host is avoided", need{Res: one, GPUs: 1, Avoid: &avoidance{Never: []functions.NodeID{"gpu1", "gpu2"}}}, "", nil},
+		{"a failed GPU host still does CPU work", need{Res: big, Avoid: &avoidance{Never: []functions.NodeID{"gpu1"}}}, "gpu1", nil},
 		{"a share decides the node", need{Res: one, Shares: []string{"media"}}, "cpu1", nil},
 		{"two shares on one node", need{Res: one, Shares: []string{"media", "nfs"}}, "cpu1", nil},
 		{"a share and room", need{Res: big, Shares: []string{"media"}}, "gpu1", nil},
 		{"a share and a GPU", need{Res: one, GPUs: 1, Shares: []string{"media"}}, "gpu1", []string{"gpu10"}},
 		{"a share and a GPU are on different nodes", need{Res: one, GPUs: 1, Shares: []string{"nfs"}}, "", nil},
 		{"a share that nobody has", need{Res: one, Shares: []string{"attic"}}, "", nil},
-		{"one that refused comes last", need{Res: one, GPUs: 1, Avoid: avoidance{Rather: []functions.NodeID{"gpu2"}}}, "gpu1", []string{"gpu10"}},
-		{"but is better than none", need{Res: one, GPUs: 2, Avoid: avoidance{Rather: []functions.NodeID{"gpu1"}}}, "gpu1", []string{"gpu10", "gpu11"}},
+		{"one that refused comes last", need{Res: one, GPUs: 1, Avoid: &avoidance{Rather: []functions.NodeID{"gpu1"}}}, "gpu2", []string{"gpu20"}},
+		{"but is better than none", need{Res: one, GPUs: 2, Avoid: &avoidance{Rather: []functions.NodeID{"gpu1"}}}, "gpu1", []string{"gpu10", "gpu11"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r, gpus := place(fleet, tt.need)
@@ -71,6 +76,10 @@ func TestPlace(t *testing.T) {
 				t.Errorf("got %q %v, want %q %v", got, gpus, tt.node, tt.gpus)
 			}
 		})
+	}
+	equal := []*room{open("more", 16, 24, 24), open("fewer", 16, 24, -24)}
+	if r, _ := place(equal, need{Res: one, GPUs: 1}); r.ID != "fewer" {
+		t.Errorf("of equal GPUs, one of %s was taken, which has more left", r.ID)
 	}
 	if got, want := supplyOf(fleet, need{Res: one, GPUs: 1, Shares: []string{"media"}}), (supply{Nodes: 2, Total: 2, Suited: true, Fits: true}); got != want {
 		t.Errorf("supply of a share is %+v, want %+v", got, want)

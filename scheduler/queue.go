@@ -64,7 +64,7 @@ type queue struct {
 	byKey  map[laneKey]int32
 	lines  map[lineKey]*line
 	levels []*level // highest priority first
-	avoids map[slot]avoidance
+	avoids map[slot]*avoidance
 	n      int
 }
 
@@ -74,7 +74,7 @@ type lineKey struct {
 }
 
 func newQueue(p *pool) *queue {
-	return &queue{pool: p, byKey: map[laneKey]int32{}, lines: map[lineKey]*line{}, avoids: map[slot]avoidance{}}
+	return &queue{pool: p, byKey: map[laneKey]int32{}, lines: map[lineKey]*line{}, avoids: map[slot]*avoidance{}}
 }
 
 // lane returns the lane of a key, making it when it is new.

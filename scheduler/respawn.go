@@ -11,7 +11,6 @@ import (
 
 // The bounds of trying again.
 const (
-	maxGPUTries      = 3                      // attempts on GPUs that a GPU fault may end, under policy required
 	maxPlatformTries = 10                     // failures of ours in a row before we say so
 	maxBackoff       = 5 * time.Minute        // between retries of the function's own failures
 	minPlatformPause = time.Second            // after the first failure of ours; doubles
@@ -22,13 +21,12 @@ const (
 // gaveUp begins the sentence of every verdict that ends a task.
 const gaveUp = "gave up: "
 
-// view is what the fleet looks like to a task whose attempt has just failed.
-// Devices and nodes that failed it are left out.
+// view is what the fleet offers to the next attempt of a task whose attempt on a
+// GPU has just failed: to what it asks for now, away from what has failed it.
 type view struct {
-	Now          time.Time
-	GPUFree      bool // a suitable GPU is free now
-	LargerFree   bool // one with more memory than those that failed is free now
-	GPUElsewhere bool // a suitable GPU is there, free or not
+	Now   time.Time
+	Free  bool // a place on GPUs is free now
+	There bool // one is there, free or not, well or not
 }
 
 // follow says what comes after an attempt that failed with f. The class alone
@@ -45,7 +43,7 @@ func follow(t *functions.Task, fn functions.Function, f functions.Failure, v vie
 func byClass(t *functions.Task, fn functions.Function, f functions.Failure, v view) functions.Verdict {
 	switch {
 	case f.Class.GPUFault():
-		return afterGPU(t, f, v)
+		return afterGPU(t, fn, f, v)
 	case f.Class.Platform():
 		return afterPlatform(t, fn, f, v)
 	}
@@ -84,43 +82,6 @@ func ownFault(c functions.Class) bool {
 		return true
 	}
 	return false
-}
-
-// afterGPU moves the task to another GPU or to the CPU, as its policy allows.
-func afterGPU(t *functions.Task, f functions.Failure, v view) functions.Verdict {
-	if t.DeviceUsed() != functions.GPU {
-		return end(functions.Failed, "%s on the CPU, which leaves no other device", f.Class)
-	}
-	tries := count(t, func(a functions.Attempt) bool {
-		return a.Device == functions.GPU && a.Failure.Class.GPUFault()
-	})
-	cause := causeOf(f)
-	if demandOf(t.Route, t.Only) == requiresGPU {
-		switch {
-		case tries >= maxGPUTries:
-			return end(functions.Failed, "%s; a GPU is required and %d attempts on GPUs have failed", cause, tries)
-		case !v.GPUElsewhere:
-			return end(functions.Failed, "%s; a GPU is required and no other suitable one is there", cause)
-		}
-		return functions.Verdict{
-			To: functions.Queued, NotBefore: v.Now.Add(doubled(minPlatformPause, tries, maxPlatformPause)),
-			Why: fmt.Sprintf("on another GPU, try %d of %d: %s", tries+1, maxGPUTries, cause),
-		}
-	}
-	another := false
-	switch f.Class {
-	case functions.GPUDevice, functions.GPULost:
-		another = v.GPUFree
-	case functions.GPUMemory:
-		another = v.LargerFree
-	}
-	if another && tries < 2 {
-		return functions.Verdict{To: functions.Queued, Why: "on another GPU that is free: " + cause}
-	}
-	return functions.Verdict{
-		To: functions.Queued, Device: functions.CPU, Fallback: f.Class,
-		Why: "on the CPU instead: " + cause,
-	}
 }
 
 // causeOf is the class with the first line of what was seen.
@@ -205,28 +166,4 @@ func doubled(first time.Duration, n int, most time.Duration) time.Duration {
 
 func end(to functions.State, format string, args ...any) functions.Verdict {
 	return functions.Verdict{To: to, Why: gaveUp + fmt.Sprintf(format, args...)}
-}
-
-// avoid is where the next attempt of t should not go.
-func avoid(t *functions.Task) avoidance {
-	var av avoidance
-	past := life(t)
-	for _, a := range past {
-		if a.Failure == nil || a.Device != functions.GPU {
-			continue
-		}
-		switch c := a.Failure.Class; {
-		case c == functions.GPUHost, c == functions.GPUImage, c == functions.GPUUnknown, c == functions.GPUHung:
-			av.Never = append(av.Never, a.Node)
-		case c.GPUFault():
-			av.Devices = append(av.Devices, a.GPUs...)
-		}
-	}
-	for _, a := range slices.Backward(past) {
-		if a.Failure == nil || !a.Failure.Class.Platform() {
-			break
-		}
-		av.Rather = append(av.Rather, a.Node)
-	}
-	return av
 }

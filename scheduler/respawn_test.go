@@ -3,6 +3,7 @@ package scheduler
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -40,64 +41,118 @@ func judged(t *functions.Task, v view, max int) functions.Verdict {
 	return follow(t, fn, *t.Last().Failure, v)
 }
 
+// What follows the end of an attempt, in a word.
+const (
+	toCPU    = "cpu"      // respawned on the CPU
+	toDevice = "device"   // at once on another device that is free
+	toHost   = "host"     // at once on a GPU of another node that is free
+	toBigger = "bigger"   // at once with more GPU memory, which is free
+	wait     = "wait"     // later on a GPU
+	again    = "again"    // later, on any device as before
+	fail     = "failed"   // for good
+	timed    = "timed"    // ended as timed out
+	gone     = "canceled" // ended on request
+)
+
+func outcome(v functions.Verdict) string {
+	switch {
+	case v.To == functions.Queued && v.Device == functions.CPU:
+		return toCPU
+	case v.To == functions.Queued:
+		for word, start := range map[string]string{
+			toDevice: "on another GPU that is free", toHost: "on a GPU of another node", toBigger: "once more with more GPU memory", wait: "on another GPU, try",
+		} {
+			if strings.HasPrefix(v.Why, start) {
+				return word
+			}
+		}
+		return again
+	case v.To == functions.TimedOut:
+		return timed
+	case v.To == functions.Canceled:
+		return gone
+	}
+	return fail
+}
+
+// The whole table: a class, and what follows by what the fleet offers. A GPU that
+// is there and not free helps an optional task as little as none.
 func TestFollowEveryClassUnderEveryPolicy(t *testing.T) {
-	const (
-		cpu   = "to the CPU"
-		again = "again"
-		fail  = "failed"
-		timed = "timed out"
-		gone  = "canceled"
-	)
-	type row struct{ optional, required, elsewhere string } // preferred and auto; required alone; required with another GPU free
-	table := map[functions.Class]row{
-		functions.GPUHost: {cpu, fail, again}, functions.GPUDevice: {cpu, fail, again}, functions.GPUImage: {cpu, fail, again},
-		functions.GPUUnknown: {cpu, fail, again}, functions.GPUHung: {cpu, fail, again}, functions.GPUMemory: {cpu, fail, again},
-		functions.GPULost: {cpu, fail, again}, functions.GPUMissing: {cpu, fail, again}, functions.GPUUnsuited: {cpu, fail, again},
-		functions.Declined: {cpu, fail, again},
-		functions.Infra:    {again, again, again}, functions.Store: {again, again, again},
-		functions.NodeLost: {again, again, again}, functions.Refused: {again, again, again},
-		functions.TimedOutRun: {timed, timed, timed}, functions.CanceledByUser: {gone, gone, gone},
+	type row struct {
+		class functions.Class
+		// preferred, auto, fastest; on a GPU
+		none, free string
+		// required; on a GPU
+		needNone, needThere, needFree string
+		// any policy; on the CPU
+		onCPU string
 	}
-	name := func(v functions.Verdict) string {
-		switch {
-		case v.To == functions.Queued && v.Device == functions.CPU:
-			return cpu
-		case v.To == functions.Queued:
-			return again
-		case v.To == functions.TimedOut:
-			return timed
-		case v.To == functions.Canceled:
-			return gone
-		}
-		return fail
+	table := []row{
+		{functions.GPUHost, toCPU, toHost, fail, wait, wait, fail},
+		{functions.GPUHung, toCPU, toHost, fail, wait, wait, fail},
+		{functions.GPUImage, toCPU, toHost, fail, wait, wait, fail},
+		{functions.GPUDevice, toCPU, toDevice, fail, wait, wait, fail},
+		{functions.GPUUnknown, toCPU, toCPU, fail, wait, wait, fail},
+		{functions.GPULost, toCPU, toDevice, fail, wait, wait, fail},
+		{functions.GPUMissing, toCPU, toHost, fail, wait, wait, fail},
+		{functions.GPUMemory, toCPU, toBigger, fail, wait, wait, fail},
+		{functions.GPUUnsuited, toCPU, toHost, fail, wait, wait, fail},
+		{functions.Declined, toCPU, toCPU, fail, wait, wait, fail},
+
+		{functions.ExitError, fail, fail, fail, fail, fail, fail},
+		{functions.Permanent, fail, fail, fail, fail, fail, fail},
+		{functions.TempFail, fail, fail, fail, fail, fail, fail},
+		{functions.BadEntry, fail, fail, fail, fail, fail, fail},
+		{functions.OutOfMemory, fail, fail, fail, fail, fail, fail},
+		{functions.Crashed, fail, fail, fail, fail, fail, fail},
+		{functions.TimedOutRun, timed, timed, timed, timed, timed, timed},
+		{functions.DiskExceeded, fail, fail, fail, fail, fail, fail},
+		{functions.BadOutput, fail, fail, fail, fail, fail, fail},
+		{functions.ImageMissing, fail, fail, fail, fail, fail, fail},
+
+		{functions.Infra, again, again, again, again, again, again},
+		{functions.InputGone, fail, fail, fail, fail, fail, fail},
+		{functions.Store, again, again, again, again, again, again},
+		{functions.NodeLost, again, again, again, again, again, again},
+		{functions.Refused, again, again, again, again, again, again},
+
+		{functions.CanceledByUser, gone, gone, gone, gone, gone, gone},
+		{functions.QueueExpired, fail, fail, fail, fail, fail, fail},
+		{functions.UploadExpired, fail, fail, fail, fail, fail, fail},
 	}
-	for _, c := range classes {
-		want, ok := table[c]
-		if !ok {
-			want = row{fail, fail, fail}
-		}
-		t.Run(string(c), func(t *testing.T) {
-			for _, p := range []functions.Policy{functions.Preferred, functions.Auto} {
-				if got := name(judged(failed(p, functions.GPU, c), view{}, 0)); got != want.optional {
-					t.Errorf("%s: %s, want %s", p, got, want.optional)
+	if len(table) != len(classes) {
+		t.Fatalf("the table has %d classes of %d", len(table), len(classes))
+	}
+	nothing, there, free := view{}, view{There: true}, view{There: true, Free: true}
+	for _, r := range table {
+		t.Run(string(r.class), func(t *testing.T) {
+			check := func(p functions.Policy, d functions.Device, v view, want string) {
+				t.Helper()
+				if got := outcome(judged(failed(p, d, r.class), v, 0)); got != want {
+					t.Errorf("%s on a %s with %+v: %s, want %s", p, d, v, got, want)
 				}
 			}
-			if got := name(judged(failed(functions.Required, functions.GPU, c), view{}, 0)); got != want.required {
-				t.Errorf("required: %s, want %s", got, want.required)
+			for _, p := range []functions.Policy{functions.Preferred, functions.Auto, functions.Fastest} {
+				check(p, functions.GPU, nothing, r.none)
+				check(p, functions.GPU, there, r.none)
+				check(p, functions.GPU, free, r.free)
+				check(p, functions.CPU, free, r.onCPU)
 			}
-			if got := name(judged(failed(functions.Required, functions.GPU, c), view{GPUFree: true, GPUElsewhere: true}, 0)); got != want.elsewhere {
-				t.Errorf("required, another there: %s, want %s", got, want.elsewhere)
-			}
-			onCPU := name(judged(failed(functions.Never, functions.CPU, c), view{}, 0))
-			if c.GPUFault() && onCPU != fail || !c.GPUFault() && onCPU != want.required {
-				t.Errorf("never: %s", onCPU)
-			}
+			check(functions.Required, functions.GPU, nothing, r.needNone)
+			check(functions.Required, functions.GPU, there, r.needThere)
+			check(functions.Required, functions.GPU, free, r.needFree)
+			check(functions.Never, functions.CPU, free, r.onCPU)
 		})
 	}
 }
 
 func TestFollowBudgets(t *testing.T) {
-	lost := functions.GPULost
+	lost, memory := functions.GPULost, functions.GPUMemory
+	free, there := view{Free: true, There: true}, view{There: true}
+	ago := func(t *functions.Task, d time.Duration) *functions.Task {
+		t.Attempts[0].StartedAt = now.Add(-d)
+		return t
+	}
 	for _, tt := range []struct {
 		name string
 		task *functions.Task
@@ -105,12 +160,17 @@ func TestFollowBudgets(t *testing.T) {
 		max  int
 		want string
 	}{
-		{"a sick device is left for a free one", failed(functions.Preferred, functions.GPU, lost), view{GPUFree: true}, 0, "on another GPU that is free: gpu_lost (seen)"},
-		{"only once", failed(functions.Preferred, functions.GPU, lost, lost), view{GPUFree: true}, 0, "on the CPU instead: gpu_lost (seen)"},
-		{"memory needs a larger one", failed(functions.Preferred, functions.GPU, functions.GPUMemory), view{GPUFree: true}, 0, "on the CPU instead: gpu_memory (seen)"},
-		{"a larger one is free", failed(functions.Preferred, functions.GPU, functions.GPUMemory), view{LargerFree: true}, 0, "on another GPU that is free: gpu_memory (seen)"},
-		{"a host fault does not wait for a device", failed(functions.Preferred, functions.GPU, functions.GPUHost), view{GPUFree: true, LargerFree: true}, 0, "on the CPU instead: gpu_host (seen)"},
-		{"required has three tries", failed(functions.Required, functions.GPU, lost, lost, lost), view{GPUElsewhere: true}, 0, "gave up: gpu_lost (seen); a GPU is required and 3 attempts on GPUs have failed"},
+		{"a sick device is left for a free one", failed(functions.Preferred, functions.GPU, lost), free, 0, "on another GPU that is free: gpu_lost (seen)"},
+		{"only once", failed(functions.Preferred, functions.GPU, lost, lost), free, 0, "on the CPU instead: gpu_lost (seen)"},
+		{"nor late", ago(failed(functions.Preferred, functions.GPU, lost), 5*time.Minute), free, 0, "on the CPU instead: gpu_lost (seen)"},
+		{"platform failures between do not count", failed(functions.Preferred, functions.GPU, functions.NodeLost, functions.Refused, lost), free, 0, "on another GPU that is free: gpu_lost (seen)"},
+		{"memory is given more once", failed(functions.Preferred, functions.GPU, memory), free, 0, "once more with more GPU memory or a GPU alone, which is free: gpu_memory (seen)"},
+		{"and no more", failed(functions.Preferred, functions.GPU, memory, memory), free, 0, "on the CPU instead: gpu_memory (seen)"},
+		{"a host fault does not wait for a device", failed(functions.Preferred, functions.GPU, functions.GPUHost), there, 0, "on the CPU instead: gpu_host (seen)"},
+		{"required waits longer each time", failed(functions.Required, functions.GPU, lost, functions.GPUHost), there, 0, "on another GPU, try 3 of 3: gpu_host (seen)"},
+		{"required has three tries, and tells of all", failed(functions.Required, functions.GPU, lost, functions.NodeLost, functions.GPUHost, functions.Declined), free, 0, "gave up: a GPU is required and 3 attempts on GPUs have failed: attempt 1 on n GPU-0: gpu_lost (seen); attempt 3 on n GPU-2: gpu_host (seen); attempt 4 on n GPU-3: declined (seen)"},
+		{"and half an hour", ago(failed(functions.Required, functions.GPU, lost), 30*time.Minute), free, 0, "gave up: a GPU is required and GPUs have failed it for too long: attempt 1 on n GPU-0: gpu_lost (seen)"},
+		{"required, and nothing suits", failed(functions.Required, functions.GPU, functions.GPUImage), view{}, 0, "gave up: a GPU is required and no other suitable one is there: attempt 1 on n GPU-0: gpu_image (seen)"},
 		{"retries are counted", failed(functions.Never, functions.CPU, functions.ExitError, functions.NodeLost, functions.ExitError), view{}, 2, "retry 2 of 2 in 2s: exit_error"},
 		{"and end", failed(functions.Never, functions.CPU, functions.ExitError, functions.Crashed, functions.ExitError), view{}, 2, "gave up: exit_error, and all 2 retries are used"},
 		{"backoff doubles", failed(functions.Never, functions.CPU, functions.Infra, functions.Infra, functions.Infra), view{}, 0, "again in 4s, not counted as a retry: infrastructure (seen)"},
@@ -128,34 +188,63 @@ func TestFollowBudgets(t *testing.T) {
 	if v := judged(old, view{}, 0); v.To != functions.Failed || v.Failure.Class != functions.Refused {
 		t.Errorf("refused for longer than the queue timeout: %+v", v)
 	}
+	if v := judged(failed(functions.Required, functions.GPU, lost, functions.GPUHost), there, 0); !v.NotBefore.Equal(now.Add(2 * time.Second)) {
+		t.Errorf("the second pause ends at %s", v.NotBefore)
+	}
 }
 
-// TestFollowAlwaysEnds plays whole lives with random failures and fleets.
+// TestFollowAlwaysEnds plays whole lives with random failures, budgets and
+// fleets, through the rules of the log, which forgets old attempts.
 func TestFollowAlwaysEnds(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		policy := rapid.SampledFrom([]functions.Policy{functions.Required, functions.Preferred, functions.Auto, functions.Never}).Draw(t, "policy")
+		policy := rapid.SampledFrom([]functions.Policy{functions.Required, functions.Preferred, functions.Auto, functions.Fastest, functions.Never}).Draw(t, "policy")
 		max := rapid.IntRange(0, 10).Draw(t, "retries")
-		task := failed(policy, functions.GPU)
-		own, gpus := 0, 0
-		for range 200 {
-			device := functions.GPU
-			if demandOf(task.Route, task.Only) == wantsCPU {
-				device = functions.CPU
+		likely := rapid.SampledFrom([][]functions.Class{classes, classes[:10], {functions.Refused, functions.GPULost, functions.GPUMemory, functions.Refused}}).Draw(t, "classes")
+		fn := functions.Function{Spec: functions.Spec{
+			Retries: functions.Retries{Max: max},
+			GPU:     &functions.GPUNeed{Tries: rapid.IntRange(0, 10).Draw(t, "tries"), Memory: functions.Bytes(rapid.IntRange(0, 1).Draw(t, "memory")) * gib},
+		}.WithDefaults()}
+		tries, within := fn.Budget(policy == functions.Required)
+		at := now
+		sub := functions.Task{ID: taskID(1), Function: "f", Route: functions.Route{Policy: policy, ContentType: "audio/mpeg"}.Decide()}
+		task, err := functions.Accept(functions.Event{Kind: functions.Submit, Task: sub.ID, At: at, Sub: &sub}, 1)
+		apply := func(e functions.Event) {
+			e.Task, e.At = task.ID, at
+			if task, err = task.Apply(e, 1, task.Seq+1); err != nil {
+				t.Fatal(err)
 			}
-			c := rapid.SampledFrom(classes).Draw(t, "class")
-			task.Attempt++
-			task.Attempts = append(task.Attempts, functions.Attempt{
-				Number: task.Attempt, Node: "n", Device: device, GPUs: []string{"g"}, StartedAt: now,
-				Failure: &functions.Failure{Class: c},
-			})
-			v := judged(task, view{
-				GPUFree: rapid.Bool().Draw(t, "free"), LargerFree: rapid.Bool().Draw(t, "larger"), GPUElsewhere: rapid.Bool().Draw(t, "there"),
-			}, max)
+		}
+		own, gpus, first := 0, 0, time.Time{}
+		for range 2000 {
+			used := functions.GPU
+			if demandOf(task.Route, task.Only) == wantsCPU {
+				used = functions.CPU
+			}
+			if used == functions.GPU && gpus > 0 && at.Sub(first) > within {
+				return // the queue ends it, or lets it go to the CPU
+			}
+			apply(functions.Event{Kind: functions.Assign, Asg: &functions.Placement{Epoch: 1, Attempt: task.Attempt + 1, Node: "n", Device: used, GPUs: []string{"g"}}})
+			began := at
+			at = at.Add(time.Duration(rapid.IntRange(0, 60).Draw(t, "s")) * time.Second)
+			c := rapid.SampledFrom(likely).Draw(t, "class")
+			f := functions.Failure{Class: c, Message: "seen"}
+			ended := task
+			if c.Platform() { // an attempt that never says how it ended
+				ended.Attempts = slices.Clone(task.Attempts)
+				ended.Last().Failure = &f
+			} else {
+				apply(functions.Event{Kind: functions.Finish, Fin: &functions.Closing{Attempt: task.Attempt, Node: "n", Outcome: functions.Outcome{Failure: &f}}})
+				ended = task
+			}
+			free := rapid.Bool().Draw(t, "free")
+			v := follow(&ended, fn, f, view{Now: at, Free: free, There: free || rapid.Bool().Draw(t, "there")})
 			if ownFault(c) {
 				own++
 			}
-			if device == functions.GPU && c.GPUFault() {
-				gpus++
+			if used == functions.GPU && c.GPUFault() {
+				if gpus++; gpus == 1 {
+					first = began
+				}
 			}
 			switch {
 			case v.Attempt != task.Attempt || v.Why == "":
@@ -164,21 +253,24 @@ func TestFollowAlwaysEnds(t *testing.T) {
 				t.Fatalf("%s under %s changed the device: %+v", c, policy, v)
 			case v.Fallback != "" && v.Device != functions.CPU:
 				t.Fatalf("fallback without the CPU: %+v", v)
-			case v.To == functions.Queued && !c.GPUFault() && !v.NotBefore.After(now):
+			case v.To == functions.Queued && !c.GPUFault() && !v.NotBefore.After(at):
 				t.Fatalf("%s is tried again without a pause", c)
-			case gpus > maxGPUTries || own > max+1:
-				t.Fatalf("%d GPU attempts, %d own failures with %d retries", gpus, own, max)
+			case gpus > tries || own > max+1:
+				t.Fatalf("%d GPU attempts of %d, %d own failures with %d retries", gpus, tries, own, max)
 			}
+			if v.To != functions.Queued && (v.Failure == nil || !functions.CanMove(functions.Deciding, v.To)) {
+				t.Fatalf("ends wrongly: %+v", v)
+			}
+			lost := v
+			lost.Epoch = 1
+			if lost.Failure == nil {
+				lost.Failure = &f
+			}
+			apply(functions.Event{Kind: functions.Release, Rel: &lost})
 			if v.To != functions.Queued {
-				if v.Failure == nil || !functions.CanMove(functions.Deciding, v.To) {
-					t.Fatalf("ends wrongly: %+v", v)
-				}
 				return
 			}
-			task.Last().Then = v.Why
-			if v.Device != "" {
-				task.Only = v.Device
-			}
+			at = later(at, v.NotBefore)
 		}
 		t.Fatal("never ends")
 	})

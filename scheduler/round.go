@@ -2,7 +2,6 @@ package scheduler
 
 import (
 	"container/heap"
-	"slices"
 	"time"
 
 	"github.com/spillway/spillway/functions"
@@ -47,7 +46,7 @@ func (t *term) plan() (events []functions.Event) {
 					Kind: functions.Assign, Task: a.key.id(), At: t.now,
 					Asg: &functions.Placement{
 						Epoch: t.epoch, Attempt: a.number, Node: a.node.ID, Boot: a.boot,
-						Device: a.device, GPUs: a.gpus, Reason: reason,
+						Device: a.device, GPUs: a.gpus, Claim: a.more, Reason: reason,
 					},
 				})
 			}
@@ -105,7 +104,8 @@ func (t *term) try(s slot, v *version, p phase) (*attempt, string) {
 	if !t.mounted(shares) { // and no time makes it go to the CPU
 		return nil, ""
 	}
-	d := t.decide(s, v, av)
+	var n need
+	d := t.choose(s, v, av, &n)
 	if d.Wait {
 		if d.For > 0 {
 			t.spill = earlier(t.spill, t.now.Add(d.For))
@@ -118,7 +118,6 @@ func (t *term) try(s slot, v *version, p phase) (*attempt, string) {
 	if (d.Device == functions.GPU) != (p == onGPU) {
 		return nil, ""
 	}
-	n := v.need(d.Device, shares, av)
 	r, gpus := place(t.rooms, n)
 	if r == nil {
 		return nil, ""
@@ -129,28 +128,50 @@ func (t *term) try(s slot, v *version, p phase) (*attempt, string) {
 		key: e.key, slot: s, version: v, node: t.nodes[r.ID], number: int(e.attempt) + 1,
 		boot: r.Boot, device: d.Device, gpus: gpus, res: n.Res, since: t.now,
 	}
+	if av != nil && len(av.Short) > 0 && d.Device == functions.GPU {
+		a.more = n.Claim
+	}
 	t.keep(a, proposed)
 	return a, d.Reason
 }
 
 // decide asks for the device of a queued task.
-func (t *term) decide(s slot, v *version, av avoidance) decision {
-	q := t.askOf(s, v)
-	if t.pool.at(s).demand == wantsCPU {
+func (t *term) decide(s slot, v *version, av *avoidance) decision {
+	var n need
+	return t.choose(s, v, av, &n)
+}
+
+// choose is decide; n becomes what an attempt on the device takes.
+func (t *term) choose(s slot, v *version, av *avoidance, n *need) decision {
+	q, e := t.askOf(s, v), t.pool.at(s)
+	if e.demand == wantsCPU {
+		*n = v.need(functions.CPU, q.Shares, av)
 		return decide(q, supply{})
 	}
-	n := v.need(functions.GPU, q.Shares, av)
-	if !av.empty() || len(n.Shares) > 0 {
-		return decide(q, supplyOf(t.rooms, n))
+	if until := v.lastGPU(e.demand, av); e.demand == prefersGPU && !until.IsZero() && !t.now.Before(until) {
+		_, within := v.fn.Budget(false)
+		*n = v.need(functions.CPU, q.Shares, av)
+		return decision{Device: functions.CPU, Reason: "on the CPU: GPUs have failed it for " + within.String()}
 	}
-	if best, _ := place(t.rooms, n); best != nil {
-		return decide(q, supply{Nodes: 1, Suited: true, Fits: true})
+	*n = v.need(functions.GPU, q.Shares, av)
+	d := decide(q, t.supplyFor(n, v, e.demand))
+	if d.Device == functions.CPU {
+		*n = v.need(functions.CPU, q.Shares, av)
+	}
+	return d
+}
+
+// supplyFor is the supply for a need, which becomes the best of its options.
+func (t *term) supplyFor(n *need, v *version, wants demand) supply {
+	if !n.Avoid.empty() || len(n.Shares) > 0 {
+		return t.bestOf(t.options(*n, v, wants), n)
+	}
+	if best, _ := place(t.rooms, *n); best != nil {
+		return supply{Nodes: 1, Suited: true, Fits: true}
 	}
 	have := t.census.get(t.generation, func() supply { return census(t.rooms, nil) })
-	have.Suited = v.suited.get(t.generation, func() bool {
-		return slices.ContainsFunc(t.rooms, func(r *room) bool { return r.could(n) })
-	})
-	return decide(q, have)
+	have.Suited = v.suited.get(t.generation, func() bool { return t.could(*n) })
+	return have
 }
 
 func (t *term) askOf(s slot, v *version) ask {

@@ -8,11 +8,15 @@
 //	queue.go     waits in a lane: function, priority, what it asks for
 //	decide.go    GPU or CPU, from live devices; pure
 //	place.go     which node, which devices; pure
+//	device.go    a GPU by its node's report and the leases since; pure
+//	options.go   what a task asks of GPUs after what they did to it
 //	round.go     a round gives every free place away, fairly, in one log message
 //	apply.go     the message is read back: only then is the attempt dispatched
 //	dispatch.go  the order to the node, and what its answer means
 //	reconcile.go what nodes report against what the log says
 //	respawn.go   what follows a failed attempt; pure
+//	gpufault.go  the same after a GPU has failed it; pure
+//	avoid.go     where it does not go again; pure
 //	explain.go   why a task waits
 //
 // Nothing here is the truth: a new leader rebuilds it from the log. What an old

@@ -187,11 +187,11 @@ func TestExplain(t *testing.T) {
 		}
 		w.submit("small", nil)
 		synctest.Wait()
-		wantWaiting(t, s, w.submit("big", nil), functions.WaitTooBig, "it needs 32 CPU(s) and 512MiB, which no ready node has even when idle")
+		wantWaiting(t, s, w.submit("big", nil), functions.WaitTooBig, "no node can ever run this: it needs 32 CPU(s) and the largest node has 2 CPU(s)")
 		wantWaiting(t, s, w.submit("small", nil), functions.WaitRoom, "1 node(s) ready and full: it needs 1 CPU(s) and 512MiB; at most 0 CPU(s)")
 		wantWaiting(t, s, w.submit("gpu", nil), functions.WaitGPUBusy, "it needs 1 of 2 GPU(s): 0 leased, 0 quarantined; the rest do not suit or their node has no room")
-		wantWaiting(t, s, w.submit("gpus", nil), functions.WaitTooBig, "no ready node offers 4 healthy GPU(s)")
-		wantWaiting(t, s, w.submit("vast", nil), functions.WaitTooBig, "healthy GPU(s) of 99")
+		wantWaiting(t, s, w.submit("gpus", nil), functions.WaitTooBig, "no node can ever run this: it needs 4 GPUs and the largest node has 2")
+		wantWaiting(t, s, w.submit("vast", nil), functions.WaitTooBig, "no node can ever run this: it needs a GPU with 99GiB for it and 1GiB for the driver and its context, and the largest has 16GiB")
 		n.mu.Lock()
 		for i := range n.info.GPUs {
 			n.info.GPUs[i].State, n.info.GPUs[i].Until = functions.GPUQuarantined, time.Now().Add(40*time.Second)

@@ -22,7 +22,8 @@ type version struct {
 	number int
 	fn     functions.Function // valid when known
 	known  bool
-	res    map[functions.Device]functions.Resources
+	onCPU  functions.Resources
+	onGPU  need
 	asked  time.Time // when it was last looked up in vain
 	usage  *usage
 	suited stamp[bool] // some node could run it on GPUs
@@ -75,9 +76,7 @@ func (t *term) lookup(v *version) bool {
 	}
 	fn.Spec = fn.Spec.WithDefaults()
 	v.fn, v.known = fn, true
-	v.res = map[functions.Device]functions.Resources{
-		functions.CPU: fn.Needs(functions.CPU), functions.GPU: fn.Needs(functions.GPU),
-	}
+	v.onCPU, v.onGPU = fn.Needs(functions.CPU), needOnGPU(fn)
 	return true
 }
 
@@ -87,13 +86,21 @@ func (v *version) full() bool {
 }
 
 // need is what an attempt on d takes, of a task whose inputs are in some shares.
-func (v *version) need(d functions.Device, shares []string, av avoidance) need {
-	n := need{Res: v.res[d], Shares: shares, Avoid: av}
+func (v *version) need(d functions.Device, shares []string, av *avoidance) need {
+	n := need{Res: v.onCPU}
 	if d == functions.GPU {
-		n.GPUs = v.fn.GPUCount()
-		if v.fn.GPU != nil {
-			n.Memory = v.fn.GPU.Memory
-		}
+		n = v.onGPU
+	}
+	n.Shares, n.Avoid = shares, av
+	return n
+}
+
+// needOnGPU is what an attempt of the function on a GPU takes.
+func needOnGPU(fn functions.Function) need {
+	n := need{Res: fn.Needs(functions.GPU), Claim: fn.Claim(), Image: fn.Image}
+	n.GPUs = n.Claim.Count
+	if g := fn.GPU; g != nil && (g.MinDriver != "" || g.MinCUDA != "") {
+		n.Spec = g
 	}
 	return n
 }

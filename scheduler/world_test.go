@@ -145,18 +145,29 @@ func (w *world) check(e functions.Event, t functions.Task) {
 		return
 	}
 	var used functions.Resources
-	held := map[string]functions.TaskID{}
-	for id, o := range w.tasks {
+	held := map[string][]functions.Bytes{} // promises by device
+	for _, o := range w.tasks {
 		l := o.Last()
 		if (o.State != functions.Assigned && o.State != functions.Canceling) || l.Node != last.Node || l.Boot != last.Boot {
 			continue
 		}
 		used = used.Add(w.fns[o.Function].Needs(l.Device))
 		for _, g := range l.GPUs {
-			if held[g] != "" {
-				w.wrongs = append(w.wrongs, fmt.Sprintf("%s is leased to %s and %s", g, held[g], id))
+			claim := l.Claim
+			if claim.Count == 0 {
+				claim = w.fns[o.Function].Claim()
 			}
-			held[g] = id
+			held[g] = append(held[g], claim.Promise())
+		}
+	}
+	for i := range n.info.GPUs {
+		g := &n.info.GPUs[i]
+		sum, tasks := functions.Bytes(0), held[g.UUID]
+		for _, p := range tasks {
+			sum += p
+		}
+		if len(tasks) > 1 && (len(tasks) > g.MaxLeases || slices.Contains(tasks, 0) || sum+functions.GPUOverhead > g.Memory) {
+			w.wrongs = append(w.wrongs, fmt.Sprintf("%s of %s is promised to %v (0 is all of it)", g.UUID, g.Memory, tasks))
 		}
 	}
 	for _, share := range functions.Shares(t.Inputs) {
@@ -343,8 +354,55 @@ func (n *fakeNode) drop() {
 		delete(n.held, k)
 	}
 	for i := range n.info.GPUs {
-		if g := &n.info.GPUs[i]; g.State == functions.GPULeased {
-			g.State, g.Leases = functions.GPUFree, nil
+		for _, l := range n.info.GPUs[i].Leases {
+			giveBack(&n.info.GPUs[i], l.Task)
+		}
+	}
+}
+
+// lease takes the devices of an attempt, all or none; n.mu is held.
+func (n *fakeNode) lease(a functions.Assignment) error {
+	claim := a.Asks()
+	var got []*functions.GPUInfo
+	for i := range n.info.GPUs {
+		if g := &n.info.GPUs[i]; slices.Contains(a.GPUs, g.UUID) && g.Takes(claim) {
+			got = append(got, g)
+		}
+	}
+	if len(got) < claim.Count || len(got) < len(a.GPUs) {
+		return functions.NewError(functions.ErrThrottled, "gpu_busy", "%d of %v take %+v", len(got), a.GPUs, claim)
+	}
+	for _, g := range got {
+		g.State, g.Leases = functions.GPULeased, append(slices.Clone(g.Leases), functions.GPULease{Task: a.Task.ID, Memory: claim.Promise()})
+		if g.Free -= claim.Promise(); claim.Alone() {
+			g.Free = 0
+		}
+	}
+	return nil
+}
+
+// giveBack ends a task's lease of a device, whatever the device's state.
+func giveBack(g *functions.GPUInfo, id functions.TaskID) {
+	for _, l := range g.Leases {
+		if l.Task == id && l.Memory == 0 {
+			g.Free = max(g.Memory-functions.GPUOverhead, 0)
+		} else if l.Task == id {
+			g.Free += l.Memory
+		}
+	}
+	g.Leases = slices.DeleteFunc(slices.Clone(g.Leases), func(l functions.GPULease) bool { return l.Task == id })
+	if g.State == functions.GPULeased && len(g.Leases) == 0 {
+		g.State = functions.GPUFree
+	}
+}
+
+// sized makes the node's GPUs such as a probe has read, of some memory, that so
+// many tasks may share.
+func sized(memory functions.Bytes, tasks int) func(*fakeNode) {
+	return func(n *fakeNode) {
+		for i := range n.info.GPUs {
+			g := &n.info.GPUs[i]
+			g.Memory, g.Free, g.MaxLeases, g.ReadAt = memory, memory-functions.GPUOverhead, tasks, time.Now()
 		}
 	}
 }
@@ -401,14 +459,9 @@ func (n *fakeNode) admit(ctx context.Context, a functions.Assignment) error {
 	if !used.Fits(n.info.Capacity) {
 		return functions.NewError(functions.ErrThrottled, "full", "no room")
 	}
-	for i := range n.info.GPUs {
-		if g := &n.info.GPUs[i]; slices.Contains(a.GPUs, g.UUID) && g.State != functions.GPUFree {
-			return functions.NewError(functions.ErrThrottled, "gpu_busy", "%s is %s", g.UUID, g.State)
-		}
-	}
-	for i := range n.info.GPUs {
-		if g := &n.info.GPUs[i]; slices.Contains(a.GPUs, g.UUID) {
-			g.State, g.Leases = functions.GPULeased, []functions.GPULease{{Task: a.Task.ID}}
+	if a.Device == functions.GPU {
+		if err := n.lease(a); err != nil {
+			return err
 		}
 	}
 	h := &held{a: a, quit: make(chan struct{})}
@@ -466,9 +519,7 @@ func (n *fakeNode) finish(k key, h *held, out functions.Outcome) {
 	delete(n.held, k)
 	n.past[stray{h.a.Task.ID, h.a.Attempt}] = true
 	for i := range n.info.GPUs {
-		if g := &n.info.GPUs[i]; len(g.Leases) == 1 && g.Leases[0].Task == h.a.Task.ID {
-			g.State, g.Leases = functions.GPUFree, nil
-		}
+		giveBack(&n.info.GPUs[i], h.a.Task.ID)
 	}
 	id := n.info.ID
 	n.mu.Unlock()
