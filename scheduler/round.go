@@ -68,7 +68,7 @@ func (t *term) placeFrom(ln *line, p phase) (*attempt, string) {
 		if l.picky {
 			depth = maxPicky
 		}
-		for s := l.head; s != none && depth > 0; depth-- {
+		for s := t.offered(l, p); s != none && depth > 0; depth-- {
 			if a, reason := t.try(s, l.version, p); a != nil {
 				return a, reason
 			}
@@ -110,7 +110,7 @@ func (t *term) try(s slot, v *version, p phase) (*attempt, string) {
 		if d.For > 0 {
 			t.spill = earlier(t.spill, t.now.Add(d.For))
 		}
-		if l := t.queue.lanes[t.pool.at(s).lane]; !l.picky {
+		if l := t.queue.lanes[t.pool.at(s).lane]; !l.picky && !l.sheds() {
 			l.blocked = [2]uint64{t.round, t.round}
 		}
 		return nil, ""
@@ -130,6 +130,9 @@ func (t *term) try(s slot, v *version, p phase) (*attempt, string) {
 		boot: r.Boot, device: d.Device, gpus: gpus, res: n.Res, since: t.now,
 	}
 	t.keep(a, proposed)
+	if d.Device == functions.GPU {
+		t.forecast = forecast{}
+	}
 	return a, d.Reason
 }
 
@@ -140,6 +143,7 @@ func (t *term) decide(s slot, v *version, av avoidance) decision {
 		return decide(q, supply{})
 	}
 	n := v.need(functions.GPU, q.Shares, av)
+	t.advise(&q, s, v, n)
 	if !av.empty() || len(n.Shares) > 0 {
 		return decide(q, supplyOf(t.rooms, n))
 	}

@@ -14,6 +14,9 @@
 //	reconcile.go what nodes report against what the log says
 //	respawn.go   what follows a failed attempt; pure
 //	explain.go   why a task waits
+//	estimate.go  how long attempts took; advice.go what follows for one that waits; pure
+//	outlook.go   when GPUs and rooms are free again
+//	standing.go  who goes before whom; which tasks of a lane the CPU may have
 //
 // Nothing here is the truth: a new leader rebuilds it from the log. What an old
 // leader still appends is void, because its epoch is.
@@ -62,6 +65,7 @@ type Config struct {
 	Nodes     Dispatcher
 	Tasks     Tasks
 	Functions Functions
+	History   History          // nil: what attempts take is learned anew in each term
 	Logger    *slog.Logger     // nil: discard
 	Now       func() time.Time // nil: time.Now
 
