@@ -42,11 +42,15 @@ func (o outlook) nextGPU() (time.Duration, bool) {
 // onGPU is when the task is done if it waits for a GPU, with so many of its
 // function in front of it.
 func (o outlook) onGPU(ahead int) (time.Duration, bool) {
-	if !o.GPU.known() {
+	if !o.tells(ahead) {
 		return 0, false
 	}
-	start, ok := o.start(o.before(ahead))
-	return start + o.GPU.Took, ok
+	return o.start(o.before(ahead)) + o.GPU.Took, true
+}
+
+// tells reports whether onGPU knows.
+func (o outlook) tells(ahead int) bool {
+	return o.GPU.known() && len(o.Places) > 0 && (o.Each > 0 || o.before(ahead) == 0)
 }
 
 // onCPU is when the task is done if it goes to the CPU.
@@ -65,30 +69,38 @@ func (o outlook) before(ahead int) int {
 	return ahead + o.First + min(o.Rivals, int(float64(ahead+1)*o.Share))
 }
 
-// start is when a GPU is there for the task that n others go before. They take
-// the places as these become free, and hold them equally long.
-func (o outlook) start(n int) (time.Duration, bool) {
-	switch {
-	case len(o.Places) == 0:
-		return 0, false
-	case n == 0:
-		return o.Places[0], true
-	case o.Each <= 0:
-		return 0, false
+// start is when a GPU is there for the task that n others go before, to a
+// millisecond. They take the places as these become free, and hold them equally long.
+func (o outlook) start(n int) time.Duration {
+	if n == 0 {
+		return o.Places[0]
 	}
-	lo, hi := o.Places[0], o.Places[0]+time.Duration(n)*o.Each // the first place alone serves them by then
-	if hi < lo || int64(n) > int64(math.MaxInt64/2)/int64(o.Each) {
-		return math.MaxInt64 / 2, true
+	if int64(n) > int64(math.MaxInt64/4)/int64(o.Each) {
+		return math.MaxInt64 / 2
 	}
-	for lo < hi {
+	first, last, m := o.Places[0], o.Places[len(o.Places)-1], len(o.Places)
+	lo := first + max(time.Duration((n+1)/m-1), 0)*o.Each // were all free with the first
+	hi := last + time.Duration((n+m)/m)*o.Each            // were all free with the last
+	for hi-lo > time.Millisecond {
 		mid := lo + (hi-lo)/2
 		if o.starts(mid) > n {
 			hi = mid
 		} else {
-			lo = mid + 1
+			lo = mid
 		}
 	}
-	return lo, true
+	begin := first
+	for _, p := range o.Places { // the last begin by then
+		if p <= hi {
+			begin = max(begin, p+(hi-p)/o.Each*o.Each)
+		}
+	}
+	return begin
+}
+
+// inTime reports whether onGPU is no later than that; it costs less.
+func (o outlook) inTime(ahead int, by time.Duration) bool {
+	return o.starts(by-o.GPU.Took) > o.before(ahead)
 }
 
 // starts counts the tasks that can begin on a GPU until some moment.
@@ -109,7 +121,7 @@ func (o outlook) starts(until time.Duration) (n int) {
 // GPU than on the CPU; all of them when that is not known.
 func (o outlook) worthIt() int {
 	cpu, ok := o.onCPU()
-	if !ok || !o.GPU.known() || len(o.Places) == 0 || o.Each <= 0 {
+	if !ok || !o.tells(1) {
 		return math.MaxInt
 	}
 	begin := o.starts(cpu - o.GPU.Took)

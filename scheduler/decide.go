@@ -134,11 +134,14 @@ func soonerOnCPU(a ask) (why string, sooner bool) {
 		return "", false
 	}
 	o := a.Outlook
-	gpu, ok := o.onGPU(a.Queue.Ahead)
-	cpu, known := o.onCPU()
-	if !ok || !known || gpu <= cpu {
+	cpu, ok := o.onCPU()
+	if !ok || !o.tells(a.Queue.Ahead) || o.inTime(a.Queue.Ahead, cpu) {
 		return "", false
 	}
+	if !o.CPUFree { // nothing comes of it now: the numbers are not worth computing
+		return "policy fastest: the CPU is expected to finish first, once it has room", true
+	}
+	gpu, _ := o.onGPU(a.Queue.Ahead)
 	return fmt.Sprintf("policy fastest: the CPU is expected to finish in about %s, the next GPU in about %s%s",
 		about(cpu), about(gpu), source(o.GPU, o.CPU)), true
 }

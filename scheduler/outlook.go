@@ -69,14 +69,35 @@ type forecast struct {
 	round   uint64
 	now     time.Time
 	endings map[*node][]ending
-	places  map[int32][]time.Duration // by version, without shared folders and avoidance
-	crowds  []crowd                   // by level, highest priority first
+	holds   map[*node]map[string]hold // by device
+	places  map[plain][]time.Duration
+	crowds  []crowd // by level, highest priority first
 }
 
 // ending is when an attempt is expected to end, from now.
 type ending struct {
 	*attempt
 	in time.Duration
+}
+
+// plain is what a need comes to that most functions have: no shared folder, no
+// place to avoid, nothing that not every GPU can do. Many have the same.
+type plain struct {
+	res        functions.Resources
+	count      int
+	memory     functions.Bytes
+	all, alone bool
+}
+
+func plainly(n need, c functions.GPUClaim) (plain, bool) {
+	return plain{res: n.Res, count: c.Count, memory: c.Memory, all: c.All, alone: c.Alone()},
+		n.Avoid.empty() && len(n.Shares)+len(c.Can) == 0
+}
+
+// hold is when a device that attempts hold is left, from now; 0 = nobody knows.
+type hold struct {
+	first, last time.Duration // by the first and by the last of them whose end is expected
+	vague       bool          // of another one it is not
 }
 
 // crowd is the tasks of one priority that wait for GPUs.
@@ -91,7 +112,7 @@ type crowd struct {
 func (t *term) foresee() *forecast {
 	f := &t.forecast
 	if f.endings == nil || f.round != t.round || !f.now.Equal(t.now) {
-		*f = forecast{round: t.round, now: t.now, endings: map[*node][]ending{}, places: map[int32][]time.Duration{}}
+		*f = forecast{round: t.round, now: t.now, endings: map[*node][]ending{}, holds: map[*node]map[string]hold{}, places: map[plain][]time.Duration{}}
 	}
 	return f
 }
@@ -136,9 +157,10 @@ func (t *term) roomIn(r *room, res functions.Resources) (time.Duration, bool) {
 // placesFor lists when there will be devices for a need, the first one first.
 // Those of which nobody can tell are left out.
 func (t *term) placesFor(v *version, n need) []time.Duration {
-	f, plain := t.foresee(), n.Avoid.empty() && len(n.Shares) == 0
-	if plain {
-		if all, ok := f.places[v.index]; ok {
+	f, claim := t.foresee(), v.fn.Claim()
+	same, ok := plainly(n, claim)
+	if ok {
+		if all, ok := f.places[same]; ok {
 			return all
 		}
 	}
@@ -147,59 +169,71 @@ func (t *term) placesFor(v *version, n need) []time.Duration {
 		if !r.could(n) {
 			continue
 		}
-		room, ok := t.roomIn(r, n.Res)
-		if !ok {
+		room, known := t.roomIn(r, n.Res)
+		if !known {
 			continue
 		}
-		in := t.devicesIn(r, v.fn.Claim(), n.Avoid)
+		in := t.devicesIn(r, claim, n.Avoid)
 		for at := n.GPUs - 1; at < len(in); at += n.GPUs {
 			all = append(all, max(in[at], room, soon))
 		}
 	}
 	slices.Sort(all)
-	if plain {
-		f.places[v.index] = all
+	if ok {
+		f.places[same] = all
 	}
 	return all
 }
 
-// devicesIn lists when the devices of a node that suit are free for the claim.
+// devicesIn lists when the devices of a node that suit are free for the claim:
+// for a task that wants one alone, when the last holder leaves it, else when the
+// first one does.
 func (t *term) devicesIn(r *room, claim functions.GPUClaim, av avoidance) (all []time.Duration) {
-	n := t.nodes[r.ID]
+	holds := t.holds(t.nodes[r.ID])
 	for _, d := range r.GPUs {
 		if !d.healthy() || !d.Suits(claim) || slices.Contains(av.Devices, d.UUID) {
 			continue
 		}
-		if d.free() {
+		switch h := holds[d.UUID]; {
+		case d.free():
 			all = append(all, 0)
-			continue
-		}
-		if in, ok := t.deviceIn(n, d.UUID, claim.Alone()); ok {
-			all = append(all, in)
+		case claim.Alone() && h.last > 0 && !h.vague:
+			all = append(all, h.last)
+		case !claim.Alone() && h.first > 0:
+			all = append(all, h.first)
 		}
 	}
 	slices.Sort(all)
 	return all
 }
 
-// deviceIn is when a device that is held has room: for a task that wants it
-// alone, when the last one leaves it, else when the first one does.
-func (t *term) deviceIn(n *node, uuid string, alone bool) (in time.Duration, ok bool) {
-	holders := 0
-	for _, a := range n.attempts {
-		if slices.Contains(a.gpus, uuid) {
-			holders++
+// holds says when the devices of a node are expected to be left.
+func (t *term) holds(n *node) map[string]hold {
+	f := t.foresee()
+	if all, ok := f.holds[n]; ok {
+		return all
+	}
+	all := map[string]hold{}
+	ends := t.endings(n)
+	for _, e := range ends {
+		for _, uuid := range e.gpus {
+			h := all[uuid]
+			all[uuid] = hold{first: cmp.Or(h.first, e.in), last: e.in}
 		}
 	}
-	for _, e := range t.endings(n) {
-		if !slices.Contains(e.gpus, uuid) {
-			continue
-		}
-		if in, holders = e.in, holders-1; !alone || holders == 0 {
-			return in, true
+	if len(ends) < len(n.attempts) {
+		for _, a := range n.attempts {
+			for _, uuid := range a.gpus {
+				if !slices.ContainsFunc(ends, func(e ending) bool { return e.attempt == a }) {
+					h := all[uuid]
+					h.vague = true
+					all[uuid] = h
+				}
+			}
 		}
 	}
-	return 0, false
+	f.holds[n] = all
+	return all
 }
 
 // outlookOf is what a queued task can expect; n is its need of GPUs.
