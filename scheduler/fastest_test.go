@@ -75,7 +75,7 @@ func TestSpillQueueKeepsTheOrder(t *testing.T) {
 		for range 12 {
 			ids = append(ids, w.submit("f", nil))
 		}
-		w.node("g", 3, 1).behave = lasting(10*time.Second, 15*time.Second)
+		w.node("g", 3, 1, func(n *fakeNode) { n.behave = lasting(10*time.Second, 15*time.Second) })
 		after(1100 * time.Millisecond)
 		on := func(gpu, cpu []int) {
 			t.Helper()
