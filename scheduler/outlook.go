@@ -173,7 +173,7 @@ func (t *term) placesFor(v *version, n need) []time.Duration {
 		if !known {
 			continue
 		}
-		in := t.devicesIn(r, claim, n.Avoid)
+		in := t.devicesIn(r, n, claim)
 		for at := n.GPUs - 1; at < len(in); at += n.GPUs {
 			all = append(all, max(in[at], room, soon))
 		}
@@ -188,10 +188,10 @@ func (t *term) placesFor(v *version, n need) []time.Duration {
 // devicesIn lists when the devices of a node that suit are free for the claim:
 // for a task that wants one alone, when the last holder leaves it, else when the
 // first one does.
-func (t *term) devicesIn(r *room, claim functions.GPUClaim, av avoidance) (all []time.Duration) {
+func (t *term) devicesIn(r *room, n need, claim functions.GPUClaim) (all []time.Duration) {
 	holds := t.holds(t.nodes[r.ID])
 	for _, d := range r.GPUs {
-		if !d.healthy() || !d.Suits(claim) || slices.Contains(av.Devices, d.UUID) {
+		if !d.healthy() || !d.Suits(claim) || n.Avoid.device(d.UUID) {
 			continue
 		}
 		switch h := holds[d.UUID]; {
@@ -256,3 +256,5 @@ func (t *term) outlookOf(s slot, v *version, n need) outlook {
 	t.jostle(&o, t.queue.lanes[t.pool.at(s).lane].line)
 	return o
 }
+
+func (a avoidance) device(uuid string) bool { return slices.Contains(a.Devices, uuid) }

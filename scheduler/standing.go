@@ -18,11 +18,15 @@ func (l *lane) sheds() bool {
 // the CPU, it is the first beyond them. So nobody loses its place, neither for a
 // GPU nor for the CPU.
 func (t *term) offered(l *lane, p phase) slot {
-	if p == onGPU || !l.sheds() || !t.lookup(l.version) || !t.decide(l.head, l.version, avoidance{}).Wait {
+	if p == onGPU || !l.sheds() || !t.lookup(l.version) {
+		return l.head
+	}
+	av := t.queue.avoids[l.head]
+	if !t.decide(l.head, l.version, av).Wait {
 		return l.head
 	}
 	q := t.askOf(l.head, l.version)
-	t.advise(&q, l.head, l.version, l.version.need(functions.GPU, q.Shares, avoidance{}))
+	t.advise(&q, l.head, l.version, l.version.need(functions.GPU, q.Shares, av))
 	stay := l.n
 	if q.Queue.Limit > 0 {
 		stay = min(stay, q.Queue.Limit-q.Queue.Ahead)
