@@ -2,66 +2,11 @@ package scheduler
 
 import (
 	"cmp"
-	"context"
-	"iter"
 	"slices"
 	"time"
 
 	"github.com/spillway/spillway/functions"
 )
-
-// History reads what is known of earlier tasks: of each function, some of the
-// newest that succeeded, the newest first.
-type History interface {
-	Succeeded(ctx context.Context, each int) iter.Seq2[functions.Task, error]
-}
-
-// recall teaches a new term what attempts took before it began.
-func (t *term) recall(ctx context.Context) {
-	if t.cfg.History == nil {
-		return
-	}
-	for task, err := range t.cfg.History.Succeeded(ctx, maxSamples) {
-		if err != nil {
-			if ctx.Err() == nil {
-				t.log.Warn("what tasks took before is not known", "err", err)
-			}
-			return
-		}
-		select {
-		case t.asks <- func() { t.learn(&task, true) }: // the loop owns what is known
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-// learn notes what the attempt took that ended a task with success.
-func (t *term) learn(task *functions.Task, older bool) {
-	a := task.Last()
-	if a == nil || a.Failure != nil || a.EndedAt.IsZero() {
-		return
-	}
-	s := sample{tookOf(a), a.EndedAt.Unix()}
-	if s.took > 0 {
-		t.estimates.learn(versionKey{task.Function, task.Version}, a.Device, sizeOf(task.Inputs), s, older)
-	}
-}
-
-// tookOf is what an attempt took from its start to its end, by the node's clock
-// if it has said so. The pull of an image is left out: the next attempt finds it.
-func tookOf(a *functions.Attempt) (took time.Duration) {
-	for _, p := range a.Phases {
-		switch p.Phase {
-		case functions.PhaseStage, functions.PhaseLaunch, functions.PhaseRun, functions.PhaseCollect:
-			took += time.Duration(p.MS * float64(time.Millisecond))
-		}
-	}
-	if took > 0 {
-		return took
-	}
-	return a.EndedAt.Sub(a.StartedAt)
-}
 
 // forecast is what is expected of the fleet and of the queue, computed at most
 // once for each moment. CPU attempts that a round has just placed may be missing.
@@ -94,10 +39,10 @@ func plainly(n need, c functions.GPUClaim) (plain, bool) {
 		n.Avoid.empty() && len(n.Shares)+len(c.Can) == 0
 }
 
-// hold is when a device that attempts hold is left, from now; 0 = nobody knows.
+// hold is when the attempts on a device are expected to leave it, from now.
 type hold struct {
-	first, last time.Duration // by the first and by the last of them whose end is expected
-	vague       bool          // of another one it is not
+	ends  []time.Duration
+	vague bool // there is another one, of which nobody knows
 }
 
 // crowd is the tasks of one priority that wait for GPUs.
@@ -185,22 +130,26 @@ func (t *term) placesFor(v *version, n need) []time.Duration {
 	return all
 }
 
-// devicesIn lists when the devices of a node that suit are free for the claim:
-// for a task that wants one alone, when the last holder leaves it, else when the
-// first one does.
+// devicesIn lists when the devices of a node that suit are free for the claim. One
+// that is wanted alone is when its last holder leaves; one that is shared has room
+// for one more whenever a holder leaves.
 func (t *term) devicesIn(r *room, n need, claim functions.GPUClaim) (all []time.Duration) {
 	holds := t.holds(t.nodes[r.ID])
 	for _, d := range r.GPUs {
 		if !d.healthy() || !d.Suits(claim) || n.Avoid.device(d.UUID) {
 			continue
 		}
-		switch h := holds[d.UUID]; {
+		h := holds[d.UUID]
+		switch {
 		case d.free():
 			all = append(all, 0)
-		case claim.Alone() && h.last > 0 && !h.vague:
-			all = append(all, h.last)
-		case !claim.Alone() && h.first > 0:
-			all = append(all, h.first)
+		case len(h.ends) == 0:
+		case claim.Alone() && !h.vague:
+			all = append(all, h.ends[len(h.ends)-1])
+		case !claim.Alone() && n.GPUs > 1: // of different devices
+			all = append(all, h.ends[0])
+		case !claim.Alone():
+			all = append(all, h.ends...)
 		}
 	}
 	slices.Sort(all)
@@ -214,21 +163,21 @@ func (t *term) holds(n *node) map[string]hold {
 		return all
 	}
 	all := map[string]hold{}
-	ends := t.endings(n)
-	for _, e := range ends {
+	known := map[*attempt]bool{}
+	for _, e := range t.endings(n) {
+		known[e.attempt] = true
 		for _, uuid := range e.gpus {
 			h := all[uuid]
-			all[uuid] = hold{first: cmp.Or(h.first, e.in), last: e.in}
+			h.ends = append(h.ends, e.in)
+			all[uuid] = h
 		}
 	}
-	if len(ends) < len(n.attempts) {
-		for _, a := range n.attempts {
-			for _, uuid := range a.gpus {
-				if !slices.ContainsFunc(ends, func(e ending) bool { return e.attempt == a }) {
-					h := all[uuid]
-					h.vague = true
-					all[uuid] = h
-				}
+	for _, a := range n.attempts {
+		for _, uuid := range a.gpus {
+			if !known[a] {
+				h := all[uuid]
+				h.vague = true
+				all[uuid] = h
 			}
 		}
 	}

@@ -15,6 +15,7 @@
 //	respawn.go   what follows a failed attempt; pure
 //	explain.go   why a task waits
 //	estimate.go  how long attempts took; advice.go what follows for one that waits; pure
+//	history.go   what a term learns of ended attempts, its own and earlier ones
 //	outlook.go   when GPUs and rooms are free again
 //	standing.go  who goes before whom; which tasks of a lane the CPU may have
 //
