@@ -116,6 +116,12 @@ type Waiting struct {
 	Code   WaitCode `json:"code"`
 	Reason string   `json:"reason"`          // one sentence for a person
 	Ahead  int      `json:"ahead,omitempty"` // tasks that go first
+
+	// Of a wait for a GPU, in seconds from now, by what earlier tasks took; 0 = not
+	// known, for want of them.
+	NextGPU     float64 `json:"next_gpu,omitempty"`     // the next one that suits is free, whoever gets it
+	ExpectedGPU float64 `json:"expected_gpu,omitempty"` // the task is done, if it waits for one
+	ExpectedCPU float64 `json:"expected_cpu,omitempty"` // it would be done, had it gone to the CPU now
 }
 
 // WaitCode is the machine-readable form of a wait.

@@ -618,7 +618,7 @@ func (w *world) send(t testing.TB, to functions.PresignedRequest, data []byte) {
 }
 
 func (w *world) Explain(functions.TaskID) (functions.Waiting, bool) {
-	return functions.Waiting{Code: functions.WaitGPUBusy, Reason: "2 GPUs, both leased", Ahead: 3}, true
+	return functions.Waiting{Code: functions.WaitGPUBusy, Reason: "2 GPUs, both leased", Ahead: 3, NextGPU: 40, ExpectedGPU: 55.5, ExpectedCPU: 12}, true
 }
 
 func (w *world) Nodes() []functions.NodeStatus {

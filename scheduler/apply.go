@@ -31,6 +31,9 @@ func (t *term) apply(task *functions.Task, kind functions.Kind) error {
 		return functions.NewError(functions.ErrStale, "deposed", "a newer leader has assigned task %s", task.ID)
 	}
 	if task.State.Final() {
+		if kind == functions.Finish && task.State == functions.Succeeded {
+			t.learn(task, false)
+		}
 		if known {
 			t.detach(s)
 			t.pool.drop(s)
@@ -48,7 +51,7 @@ func (t *term) apply(task *functions.Task, kind functions.Kind) error {
 		return nil
 	}
 	t.detach(s)
-	e.fn = t.version(task.Function, task.Version).index
+	e.fn, e.size = t.version(task.Function, task.Version).index, sizeOf(task.Inputs)
 	switch task.State {
 	case functions.AwaitingUpload:
 		e.where = uploading
@@ -146,7 +149,7 @@ func (t *term) enter(s slot) {
 	e := t.pool.at(s)
 	v := t.versions[e.fn]
 	e.where = waiting
-	k := laneKey{fn: e.fn, prio: int16(e.prio), demand: e.demand, shares: e.shares, front: e.front, picky: e.picky}
+	k := laneKey{fn: e.fn, prio: int16(e.prio), demand: e.demand, shares: e.shares, front: e.front, picky: e.picky, size: t.laneSize(e)}
 	if k.shares > maxShareLanes {
 		k.shares, k.picky = 0, true
 	}

@@ -42,6 +42,9 @@ func chaos(t *testing.T, r *rand.Rand) {
 			Limits: functions.Limits{CPUs: 0.5 + float64(i%3)}, QueueTimeout: functions.Duration(20 * time.Minute),
 		})
 	}
+	names = append(names, "fast", "short")
+	w.deploy(functions.Spec{Name: "fast", Device: functions.Fastest, SpillQueue: 6})
+	w.deploy(functions.Spec{Name: "short", Device: functions.Preferred, SpillQueue: 2, GPU: &functions.GPUNeed{Count: 2}})
 	within := [][]string{nil, {"media"}, {"nfs"}, {"media", "nfs"}} // only a has both
 	nodes := []*fakeNode{w.node("a", 8, 2, sized(16*functions.GiB, 4)), w.node("b", 4, 1), w.node("c", 8, 0), w.node("d", 2, 0)}
 	for i, n := range nodes {

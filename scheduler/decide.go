@@ -16,7 +16,18 @@ type ask struct {
 	GPUs       int             // devices wanted
 	Memory     functions.Bytes // wanted on each; 0 = any
 	Shares     []string        // shared folders that it needs: the supply is of nodes that have them
+	Queue      standing
+	Outlook    outlook // under policy fastest
 }
+
+// standing is a task's place among those of its function that wait for a GPU.
+type standing struct {
+	Ahead int // that go before it
+	All   int // itself included
+	Limit int // beyond so many the rest go to the CPU; 0 = never
+}
+
+func (q standing) over() bool { return q.Limit > 0 && q.Ahead >= q.Limit }
 
 // demandOf says what a task wants, by its route, or by what a respawn or a
 // client's retry has fixed.
@@ -67,19 +78,72 @@ func decide(a ask, s supply) decision {
 		}
 		return decision{Device: functions.GPU, Wait: true, Reason: shortage(a, s)}
 	}
-	if s.Fits && (!s.Shunned || a.Waited < a.SpillAfter) {
-		return decision{Device: functions.GPU, Reason: whyGPU(a)}
+	patience := patienceOf(a)
+	if s.Fits && (!s.Shunned || a.Waited < patience) {
+		return freeGPU(a)
 	}
 	if !s.Suited && s.Nodes > 0 {
 		return decision{Device: functions.CPU, Reason: "on the CPU at once: " + shortage(a, s)}
 	}
-	if left := a.SpillAfter - a.Waited; left > 0 {
+	if s.Nodes > 0 && a.Queue.over() {
+		return decision{Device: functions.CPU, Reason: fmt.Sprintf(
+			"spilled: %d tasks of the function wait for a GPU, over its limit of %d", a.Queue.All, a.Queue.Limit)}
+	}
+	if why, sooner := soonerOnCPU(a); sooner {
+		return decision{Device: functions.CPU, Reason: why}
+	}
+	if left := patience - a.Waited; left > 0 {
 		return decision{Device: functions.GPU, Wait: true, For: left, Reason: shortage(a, s)}
 	}
 	if s.Nodes == 0 {
-		return decision{Device: functions.CPU, Reason: fmt.Sprintf("spilled after %s: no node%s was ready", a.SpillAfter, among(a.Shares))}
+		return decision{Device: functions.CPU, Reason: fmt.Sprintf("spilled after %s: no node%s was ready", patience, among(a.Shares))}
 	}
-	return decision{Device: functions.CPU, Reason: fmt.Sprintf("spilled after %s: %s", a.SpillAfter, shortage(a, s))}
+	return decision{Device: functions.CPU, Reason: fmt.Sprintf("spilled after %s: %s", patience, shortage(a, s))}
+}
+
+// patienceOf is how long a task that may use the CPU waits for a GPU at most.
+// Under policy fastest a wait that looked worth it may last as long as the CPU
+// would have taken: one that lasts longer was misjudged.
+func patienceOf(a ask) time.Duration {
+	if cpu := a.Outlook.CPU; a.Route.Policy == functions.Fastest && cpu.known() && a.Outlook.GPU.known() {
+		return max(a.SpillAfter, cpu.Took.Round(time.Second))
+	}
+	return a.SpillAfter
+}
+
+// freeGPU decides for a task that a GPU is free for. Under policy fastest it goes
+// to the CPU when that is known to be faster and has room at this moment; while
+// either is known from too few attempts, the GPU is tried.
+func freeGPU(a ask) decision {
+	gpu, cpu := a.Outlook.GPU, a.Outlook.CPU
+	switch {
+	case a.Route.Policy != functions.Fastest || !gpu.known() || !cpu.known():
+		return decision{Device: functions.GPU, Reason: whyGPU(a)}
+	case a.Outlook.CPUFree && cpu.Took < gpu.Took:
+		return decision{Device: functions.CPU, Reason: fmt.Sprintf(
+			"policy fastest: the CPU is expected to finish in about %s, a free GPU in about %s%s", about(cpu.Took), about(gpu.Took), source(gpu, cpu))}
+	}
+	return decision{Device: functions.GPU, Reason: fmt.Sprintf(
+		"policy fastest: a free GPU is expected to finish in about %s, the CPU in about %s%s", about(gpu.Took), about(cpu.Took), source(gpu, cpu))}
+}
+
+// soonerOnCPU reports whether a task under policy fastest, for which no GPU is
+// free, is expected to be done sooner on the CPU.
+func soonerOnCPU(a ask) (why string, sooner bool) {
+	if a.Route.Policy != functions.Fastest {
+		return "", false
+	}
+	o := a.Outlook
+	cpu, ok := o.onCPU()
+	if !ok || !o.tells(a.Queue.Ahead) || o.inTime(a.Queue.Ahead, cpu) {
+		return "", false
+	}
+	if !o.CPUFree { // nothing comes of it now: the numbers are not worth computing
+		return "policy fastest: the CPU is expected to finish first, once it has room", true
+	}
+	gpu, _ := o.onGPU(a.Queue.Ahead)
+	return fmt.Sprintf("policy fastest: the CPU is expected to finish in about %s, the next GPU in about %s%s",
+		about(cpu), about(gpu), source(o.GPU, o.CPU)), true
 }
 
 func whyCPU(a ask) string {

@@ -64,7 +64,9 @@ func (t *term) whyQueued(s slot, e *entry) functions.Waiting {
 	n := v.need(d.Device, t.shares.names(e.shares), av)
 	if d.Device == functions.GPU {
 		if d.Wait {
-			return t.whyNoGPU(n, d)
+			w := t.whyNoGPU(n, d)
+			t.expect(&w, s, v, n)
+			return w
 		}
 	} else if r, _ := place(t.rooms, n); r == nil {
 		return t.whyNoRoom(n)
@@ -119,6 +121,39 @@ func (t *term) whyNoGPU(n need, d decision) functions.Waiting {
 	}
 	return because(code, "%s", strings.Join(parts, "; "))
 }
+
+// expect adds what a wait for a GPU is expected to come to, as far as earlier
+// attempts tell.
+func (t *term) expect(w *functions.Waiting, s slot, v *version, n need) {
+	if w.Code != functions.WaitGPUBusy {
+		return
+	}
+	t.forecast = forecast{} // what it holds may be of the last round
+	o, q := t.outlookOf(s, v, n), t.standingOf(s, v)
+	next, ok := o.nextGPU()
+	if !ok {
+		return
+	}
+	w.NextGPU = seconds(next)
+	w.Reason += "; next GPU free in about " + about(next)
+	gpu, ok := o.onGPU(q.Ahead)
+	if ok {
+		w.ExpectedGPU = seconds(gpu)
+	}
+	if t.pool.at(s).demand == requiresGPU {
+		return
+	}
+	cpu, known := o.onCPU()
+	if known {
+		w.ExpectedCPU = seconds(cpu)
+	}
+	if ok && known && cpu < gpu {
+		w.Reason += fmt.Sprintf("; the CPU would finish sooner (about %s against about %s%s)", about(cpu), about(gpu), source(o.GPU, o.CPU))
+	}
+}
+
+// seconds is a duration for a client, to a tenth.
+func seconds(d time.Duration) float64 { return d.Round(soon).Seconds() }
 
 func (t *term) whyNoRoom(n need) functions.Waiting {
 	fitsIdle, open := false, 0

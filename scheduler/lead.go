@@ -51,6 +51,8 @@ type agenda struct {
 	expiry    time.Time // when the first queued task expires; zero = none
 	round     uint64
 	turns     turns
+	estimates estimates // of how long attempts take
+	forecast  forecast  // made of them
 }
 
 func (t *term) ready() bool { return t.loaded.Load() }
@@ -82,6 +84,7 @@ func (s *Scheduler) Lead(ctx context.Context, epoch uint64) error {
 	t.expecting = len(t.awaited) > 0 // else nodes that nobody knows may be about to report
 	t.openAt = t.now.Add(t.cfg.HeartbeatPeriod)
 	t.loaded.Store(true)
+	t.orders.Go(func() error { t.recall(ctx); return nil })
 	err := t.loop(ctx)
 	t.log.Info("term ends", "err", err)
 	return err

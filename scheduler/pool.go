@@ -75,6 +75,7 @@ type entry struct {
 	front    bool
 	demand   demand
 	prio     int8
+	size     size // of its inputs
 }
 
 // chunk is how many entries are allocated at once. Chunks never move.

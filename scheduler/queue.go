@@ -27,6 +27,7 @@ type laneKey struct {
 	shares int32 // set of shared folders
 	front  bool  // was released after an attempt: goes before those that never ran
 	picky  bool  // has places to avoid: its tasks are not alike
+	size   size  // of inputs, where the device depends on it
 }
 
 // lane is a first-in-first-out list of queued tasks, linked through the pool.
@@ -140,6 +141,7 @@ func (q *queue) push(s slot, li int32) {
 func (q *queue) remove(s slot) {
 	e := q.pool.at(s)
 	l := q.lanes[e.lane]
+	q.closeGap(l, e)
 	if e.prev == none {
 		l.head = e.next
 	} else {

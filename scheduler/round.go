@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"container/heap"
+	"slices"
 	"time"
 
 	"github.com/spillway/spillway/functions"
@@ -67,7 +68,7 @@ func (t *term) placeFrom(ln *line, p phase) (*attempt, string) {
 		if l.picky {
 			depth = maxPicky
 		}
-		for s := l.head; s != none && depth > 0; depth-- {
+		for s := t.offered(l, p); s != none && depth > 0; depth-- {
 			if a, reason := t.try(s, l.version, p); a != nil {
 				return a, reason
 			}
@@ -110,7 +111,7 @@ func (t *term) try(s slot, v *version, p phase) (*attempt, string) {
 		if d.For > 0 {
 			t.spill = earlier(t.spill, t.now.Add(d.For))
 		}
-		if l := t.queue.lanes[t.pool.at(s).lane]; !l.picky {
+		if l := t.queue.lanes[t.pool.at(s).lane]; !l.picky && !l.sheds() {
 			l.blocked = [2]uint64{t.round, t.round}
 		}
 		return nil, ""
@@ -132,6 +133,9 @@ func (t *term) try(s slot, v *version, p phase) (*attempt, string) {
 		a.more = n.Claim
 	}
 	t.keep(a, proposed)
+	if d.Device == functions.GPU {
+		t.forecast = forecast{}
+	}
 	return a, d.Reason
 }
 
@@ -154,6 +158,7 @@ func (t *term) choose(s slot, v *version, av *avoidance, n *need) decision {
 		return decision{Device: functions.CPU, Reason: "on the CPU: GPUs have failed it for " + within.String()}
 	}
 	*n = v.need(functions.GPU, q.Shares, av)
+	t.advise(&q, s, v, *n)
 	d := decide(q, t.supplyFor(n, v, e.demand))
 	if d.Device == functions.CPU {
 		*n = v.need(functions.CPU, q.Shares, av)
@@ -170,7 +175,9 @@ func (t *term) supplyFor(n *need, v *version, wants demand) supply {
 		return supply{Nodes: 1, Suited: true, Fits: true}
 	}
 	have := t.census.get(t.generation, func() supply { return census(t.rooms, nil) })
-	have.Suited = v.suited.get(t.generation, func() bool { return t.could(*n) })
+	have.Suited = v.suited.get(t.generation, func() bool {
+		return slices.ContainsFunc(t.rooms, func(r *room) bool { return r.could(*n) })
+	})
 	return have
 }
 

@@ -18,6 +18,10 @@
 //	gpufault.go  the same after a GPU has failed it; pure
 //	avoid.go     where it does not go again; pure
 //	explain.go   why a task waits
+//	estimate.go  how long attempts took; advice.go what follows for one that waits; pure
+//	history.go   what a term learns of ended attempts, its own and earlier ones
+//	outlook.go   when GPUs and rooms are free again
+//	standing.go  who goes before whom; which tasks of a lane the CPU may have
 //
 // Nothing here is the truth: a new leader rebuilds it from the log. What an old
 // leader still appends is void, because its epoch is.
@@ -66,6 +70,7 @@ type Config struct {
 	Nodes     Dispatcher
 	Tasks     Tasks
 	Functions Functions
+	History   History          // nil: what attempts take is learned anew in each term
 	Logger    *slog.Logger     // nil: discard
 	Now       func() time.Time // nil: time.Now
 

@@ -110,7 +110,7 @@ func (s *server) build(ctx context.Context, withNode bool) (err error) {
 		return fmt.Errorf("open the functions: %w", err)
 	}
 	if s.scheduler, err = scheduler.New(scheduler.Config{
-		Log: s.engine, Nodes: s.engine, Tasks: s.tasks, Functions: s.functions, Logger: s.log,
+		Log: s.engine, Nodes: s.engine, Tasks: s.tasks, Functions: s.functions, History: history{s.tasks}, Logger: s.log,
 	}); err != nil {
 		return err
 	}

@@ -26,7 +26,7 @@ env:
   THREADS: 4
   LANG: C.UTF-8
   DEBUG: yes
-device: preferred
+device: fastest
 gpu: {count: 1, memory: 6GiB}
 cpu_profile:
   command: [transcribe, "{in}", --out, "{out}", --fp32]
@@ -35,6 +35,7 @@ cpu_profile:
   cpus: 2
   timeout: 1h
 spill_after: 0s
+spill_queue: 10
 limits:
   memory: 2GiB
   cpus: 1.5
@@ -57,7 +58,7 @@ func TestParseFull(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.Name != "speech" || s.Env["THREADS"] != "4" || s.Env["DEBUG"] != "yes" || s.GPU.Memory != 6*functions.GiB || *s.SpillAfter != 0 ||
+	if s.Name != "speech" || s.Env["THREADS"] != "4" || s.Env["DEBUG"] != "yes" || s.GPU.Memory != 6*functions.GiB || *s.SpillAfter != 0 || s.Device != functions.Fastest || s.SpillQueue != 10 ||
 		s.CPUProfile.Command[4] != "--fp32" || s.CPUProfile.Timeout.Std() != time.Hour || s.Limits.CPUs != 1.5 || !s.KeepFailed ||
 		s.Retries.Max != 2 || s.Triggers[1].Bucket != "calls" || s.Handles[1] != functions.Video || s.Contract != functions.TaskContract || s.Limits.Pids != 256 {
 		t.Errorf("got %+v", s)
