@@ -49,7 +49,7 @@ var allowed = map[string][]string{
 	"runtime/runtimetest":       {"functions", "runtime", "runtime/entry/wire", "github.com/google/go-cmp/cmp"},
 	"runtime/docker":            {"functions", "functions/flight", "runtime", "runtime/outputs", "github.com/docker/...", "github.com/distribution/reference", "github.com/containerd/errdefs", "github.com/opencontainers/..."},
 	"runtime/docker/dockertest": {"functions", "runtime", "runtime/docker", "runtime/runtimetest"},
-	"runtime/cdi":               {"github.com/opencontainers/runtime-spec/...", "tags.cncf.io/..."},
+	"runtime/cdi":               {"runtime", "github.com/opencontainers/runtime-spec/...", "tags.cncf.io/..."},
 	"runtime/cgroups":           {"functions", "runtime"},
 	"runtime/ocispec":           {"functions", "runtime", "runtime/entry/wire", "github.com/moby/profiles/seccomp", "github.com/opencontainers/runtime-spec/..."},
 	"runtime/oci":               {"functions", "runtime", "runtime/outputs", "runtime/cdi", "runtime/cgroups", "runtime/entry/wire", "runtime/entry/framelog", "runtime/ocispec", "github.com/opencontainers/runtime-spec/...", "golang.org/x/sys/..."},
