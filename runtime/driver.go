@@ -180,4 +180,7 @@ const (
 	// LabelServe is on containers that serve one task after another, in place of
 	// the three too; its value is FUNCTION@VERSION.
 	LabelServe = "spillway.serve"
+	// LabelCanary is on containers that only try a GPU, in place of the three too;
+	// its value is the device's UUID.
+	LabelCanary = "spillway.canary"
 )
