@@ -56,7 +56,7 @@ var allowed = map[string][]string{
 	"runtime/containerd": {"functions", "functions/flight", "runtime", "runtime/outputs", "runtime/cdi", "runtime/cgroups", "runtime/entry", "runtime/entry/framelog", "runtime/entry/wire", "runtime/ocispec",
 		"github.com/containerd/...", "github.com/distribution/reference", "github.com/opencontainers/...", "google.golang.org/grpc/..."},
 	"runtime/containerd/containerdtest": {},
-	"runtime/gpu":                       {"functions"},
+	"runtime/gpu":                       {"functions", "runtime/gpu/probe"},
 	"runtime/gpu/probe":                 {"functions"},
 	"runtime/pool":                      {"functions"},
 	"runtime/serve":                     {"functions", "runtime", "runtime/entry", "runtime/entry/wire"},

@@ -24,15 +24,22 @@ const (
 // time over, it is half open: it lets a trial pass and still remembers.
 type breaker struct {
 	limit  int
-	faults int // in a row
-	opened int // times in a row; over 0 and not open = half open
+	faults int  // in a row
+	opened int  // times in a row
+	trying bool // it has opened, or nothing was tried yet: a trial is due once it is not open
 	until  time.Time
 	reason string
 }
 
 func (b *breaker) open(now time.Time) bool { return now.Before(b.until) }
 
+func (b *breaker) half(now time.Time) bool { return b.trying && !b.open(now) }
+
 func (b *breaker) record(v functions.Blame, reason string, now time.Time) {
+	// An attempt that ends while it is open began before: it says nothing of now.
+	if b.open(now) {
+		return
+	}
 	switch v {
 	case functions.BlameNothing:
 		return
@@ -44,11 +51,36 @@ func (b *breaker) record(v functions.Blame, reason string, now time.Time) {
 	case functions.BlameFatal:
 		b.faults = max(b.faults+1, b.limit)
 	}
-	// Attempts that began before it opened may fail after: they add nothing.
-	if b.faults < b.limit || b.open(now) {
+	if b.faults < b.limit && !b.trying {
 		return
 	}
+	b.faults = b.limit
 	b.until = now.Add(min(firstQuarantine<<min(b.opened, 10), longQuarantine))
 	b.opened++
+	b.trying = true
 	b.reason = reason
+}
+
+// Report tells how an attempt that held devices ended; nil means it succeeded.
+// Call it before the release.
+func (p *Pool) Report(f *functions.Failure, uuids []string) {
+	if len(uuids) == 0 {
+		return
+	}
+	var class functions.Class
+	var reason string
+	if f != nil {
+		class = f.Class
+		reason = string(f.Class) + ": " + f.Message
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := p.now()
+	r := functions.React(class)
+	p.host.record(r.Host, reason, now)
+	for _, id := range uuids {
+		if d := p.find(id); d != nil && d.ejected == "" {
+			d.health.record(r.Device, reason, now)
+		}
+	}
 }
