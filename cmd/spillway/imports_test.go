@@ -65,7 +65,7 @@ var allowed = map[string][]string{
 	"runtime/entry/framelog":            {"runtime/entry/wire"},
 	"runtime/entry/entrytest":           {},
 	"runtime/entry/program":             {"runtime/entry/wire", "runtime/entry/framelog", "golang.org/x/sys/..."},
-	"runtime/node":                      {"functions", "runtime", "runtime/entry", "runtime/entry/wire", "runtime/gpu", "runtime/pool", "runtime/serve", "golang.org/x/sync/...", "golang.org/x/sys/..."},
+	"runtime/node":                      {"functions", "runtime", "runtime/entry", "runtime/entry/wire", "runtime/gpu", "runtime/gpu/probe", "runtime/pool", "runtime/serve", "golang.org/x/sync/...", "golang.org/x/sys/..."},
 
 	"images":            {"functions", "images/debian", "github.com/google/go-containerregistry/...", "golang.org/x/sync/..."},
 	"images/debian":     {"functions", "golang.org/x/sync/..."},

@@ -33,8 +33,9 @@ type look struct {
 	// hostPIDs: the processes that readings name can be found from here.
 	hostPIDs bool
 
-	mu   sync.Mutex // guards the field below
-	last probe.Reading
+	mu      sync.Mutex // guards the fields below
+	last    probe.Reading
+	changed time.Time // when a lease ended last: a reading from before says too little
 }
 
 func newLook() *look {
@@ -64,6 +65,19 @@ func (l *look) reading() probe.Reading {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.last
+}
+
+// fresh returns the last reading, and whether it is no older than age.
+func (l *look) fresh(age time.Duration, now time.Time) (probe.Reading, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.last, now.Sub(l.last.At) <= age && l.last.At.After(l.changed)
+}
+
+func (l *look) leaseEnded(now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.changed = now
 }
 
 // readGPUs takes in what the probe reports until ctx ends.
@@ -120,7 +134,7 @@ func (n *Node) read(ctx context.Context, age time.Duration) (probe.Reading, bool
 	if n.cfg.Readings == nil {
 		return probe.Reading{}, false
 	}
-	if last := n.look.reading(); age > 0 && n.cfg.Now().Sub(last.At) <= age {
+	if last, fresh := n.look.fresh(age, n.cfg.Now()); fresh && age > 0 {
 		return last, true
 	}
 	ctx, cancel := context.WithTimeout(ctx, n.time.Reading)
@@ -142,16 +156,16 @@ func (n *Node) giveBackGPUs(work context.Context, a *attempt) {
 		a.release()
 		return
 	}
-	free := func() {
-		a.release()
+	again := func() {
 		if _, ok := n.read(context.WithoutCancel(work), 0); ok {
 			n.changed()
 		}
 	}
 	if a.gone == nil {
 		a.release() // before the end is told of: who hears of it may send the next task
+		n.look.leaseEnded(n.cfg.Now())
 		if n.cfg.Readings != nil {
-			n.group.Go(free)
+			n.group.Go(again)
 		}
 		return
 	}
@@ -160,8 +174,10 @@ func (n *Node) giveBackGPUs(work context.Context, a *attempt) {
 		case <-a.gone:
 		case <-n.leaving: // the next agent finds what is left by its labels
 		}
-		free()
+		a.release()
+		n.look.leaseEnded(n.cfg.Now())
 		n.changed()
+		again()
 	})
 }
 
@@ -204,11 +220,11 @@ func (n *Node) Readmit(_ context.Context, uuid string) error {
 
 // knownGPUs says what the last reading knows of devices, for drivers that look
 // them up in CDI specifications. Those name GPUs by UUID, by index or by type and
-// index, and an instance by its GPU's index and its own.
+// index, and an instance by its GPU's index and its place among that GPU's.
 func knownGPUs(r probe.Reading, devices []functions.GPUInfo) map[string]runtime.KnownGPU {
-	known := map[string]runtime.KnownGPU{}
+	var known map[string]runtime.KnownGPU
 	for _, d := range devices {
-		i := slices.IndexFunc(r.Devices, func(seen probe.Device) bool { return seen.UUID == d.UUID })
+		i := indexOf(r, d.UUID)
 		if i < 0 || d.Assumed {
 			continue
 		}
@@ -220,14 +236,25 @@ func knownGPUs(r probe.Reading, devices []functions.GPUInfo) map[string]runtime.
 		index := strconv.Itoa(seen.Index)
 		if seen.Parent == "" {
 			k.Names = []string{index, "gpu" + index}
-		} else if p := slices.IndexFunc(r.Devices, func(whole probe.Device) bool { return whole.UUID == seen.Parent }); p >= 0 {
-			index = strconv.Itoa(r.Devices[p].Index) + ":" + index
+		} else if whole := indexOf(r, seen.Parent); whole >= 0 {
+			place := 0
+			for _, other := range r.Devices[:i] {
+				if other.Parent == seen.Parent {
+					place++
+				}
+			}
+			index = strconv.Itoa(r.Devices[whole].Index) + ":" + strconv.Itoa(place)
 			k.Names = []string{index, "mig" + index}
+		}
+		if known == nil {
+			known = map[string]runtime.KnownGPU{}
 		}
 		known[d.UUID] = k
 	}
-	if len(known) == 0 {
-		return nil
-	}
 	return known
+}
+
+// indexOf is where a reading has a device; -1 means that it has not.
+func indexOf(r probe.Reading, uuid string) int {
+	return slices.IndexFunc(r.Devices, func(d probe.Device) bool { return d.UUID == uuid })
 }

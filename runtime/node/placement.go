@@ -125,7 +125,7 @@ func (a *attempt) strayed(r probe.Reading, groups map[int][]string, listed bool)
 // only assumed: then nobody knows which it is.
 func (a *attempt) partOf(r probe.Reading, whole string) bool {
 	return slices.ContainsFunc(a.Leased, func(id string) bool {
-		i := slices.IndexFunc(r.Devices, func(d probe.Device) bool { return d.UUID == id })
+		i := indexOf(r, id)
 		return i < 0 || r.Devices[i].Parent == whole
 	})
 }

@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	"github.com/spillway/spillway/functions"
 	"github.com/spillway/spillway/runtime"
@@ -90,7 +89,7 @@ func lacking(r probe.Reading, devices []functions.GPUInfo, claim functions.GPUCl
 		if d.Assumed {
 			continue
 		}
-		i := slices.IndexFunc(r.Devices, func(seen probe.Device) bool { return seen.UUID == d.UUID })
+		i := indexOf(r, d.UUID)
 		if i < 0 {
 			return fmt.Sprintf("GPU %s is not there any more", d.UUID)
 		}
