@@ -61,6 +61,21 @@ func (b *breaker) record(v functions.Blame, reason string, now time.Time) {
 	b.reason = reason
 }
 
+// Launched tells that the container of an attempt that holds devices has started.
+// It spares a host that is being tried the wait for the end of a long task: that
+// launches work again is known now.
+func (p *Pool) Launched(uuids []string) {
+	if len(uuids) == 0 {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if now := p.now(); !p.host.open(now) {
+		p.host.record(functions.BlameCleared, "", now)
+		p.trial = nil
+	}
+}
+
 // Report tells how an attempt that held devices ended; nil means it succeeded.
 // Call it before the release.
 func (p *Pool) Report(f *functions.Failure, uuids []string) {

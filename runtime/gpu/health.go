@@ -75,10 +75,10 @@ func (s signs) reset(before signs) bool {
 	return s.ecc >= 0 && s.ecc < before.ecc || before.lost && !s.lost || before.recovery != 0 && s.recovery == 0 || before.remap && !s.remap
 }
 
-// eject takes a device out until it was reset or an operator readmits it. Who
-// holds it keeps it.
-func (d *device) eject(why string, now time.Time) {
-	d.ejected = why
+// eject takes a device out, for what was seen at a time, until it was reset or an
+// operator readmits it. Who holds it keeps it.
+func (d *device) eject(why string, at, now time.Time) {
+	d.ejected, d.ejectedAt = why, at
 	d.health.record(functions.BlameFatal, why, now)
 }
 
@@ -92,19 +92,26 @@ func (d *device) heal(now time.Time) {
 	}
 }
 
+// change is what happened between two readings that listed the devices, or between
+// one that found no driver and the list after it.
+type change struct {
+	from, to time.Time // when they were taken
+	reloaded bool      // the driver was loaded anew, or the device away
+	another  bool      // the second is of another source: what they say does not compare
+}
+
 // examine ejects a device that a reading shows sick, and heals one that it shows
-// clean after a reset. reloaded tells that the driver was loaded anew, or the
-// device away, since the last reading; another, that the reading has another source
-// than the last, so that they do not compare.
-func (d *device) examine(s signs, reloaded, another bool, now time.Time) {
+// clean after a reset. What made a device sick between two readings may have come
+// after a reset between the same: only the next ones can tell.
+func (d *device) examine(s signs, c change, now time.Time) {
 	before := d.signs
 	d.signs = s
-	if reloaded || another {
+	if c.reloaded || c.another {
 		before.ecc = -1
 	}
 	if why := s.worse(before); why != "" {
-		d.eject(why, now)
-	} else if d.ejected != "" && s.clean() && (reloaded || !another && s.reset(before)) {
+		d.eject(why, c.to, now)
+	} else if d.ejected != "" && !d.ejectedAt.After(c.from) && s.clean() && (c.reloaded || !c.another && s.reset(before)) {
 		d.heal(now)
 	}
 }
@@ -123,9 +130,10 @@ func (p *Pool) Xid(e probe.Event) {
 	why += ". Reset the GPU, or readmit it"
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	now := p.now()
 	for _, d := range p.devices {
 		if e.UUID == "" || d.info.UUID == e.UUID || d.info.Parent == e.UUID {
-			d.eject(why, p.now())
+			d.eject(why, now, now)
 		}
 	}
 }
@@ -138,7 +146,7 @@ func (p *Pool) Readmit(uuid string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if uuid == "" {
-		p.host = breaker{limit: hostFaults}
+		p.host, p.trial = breaker{limit: hostFaults}, nil
 		for _, d := range p.devices {
 			d.readmit()
 		}
@@ -156,5 +164,6 @@ func (d *device) readmit() {
 	if d.gone {
 		return
 	}
-	d.ejected, d.health, d.traces.ended = "", breaker{limit: deviceFaults}, nil
+	d.ejected, d.health, d.trial = "", breaker{limit: deviceFaults}, nil
+	d.traces.ended, d.traces.stuck = nil, false
 }

@@ -13,14 +13,19 @@ import (
 type driver struct {
 	configured bool      // devices were given before any reading
 	asked      bool      // there was a reading, whatever it said
-	listed     bool      // there was one that listed the devices
+	listed     time.Time // of the last reading that listed the devices; zero = none has
 	none       bool      // no driver is installed
 	off        string    // why none of the devices can be used; empty = they can
-	unloaded   bool      // it was not in the kernel since the last list of devices
+	unloaded   time.Time // of the last reading since that found it out of the kernel; zero = none has
 	at         time.Time // of the last reading
 	source     string
 	version    string
 	cuda       string
+}
+
+// assumes reports whether devices are known by assumption alone.
+func (p *Pool) assumes() bool {
+	return slices.ContainsFunc(p.devices, func(d *device) bool { return d.info.Assumed })
 }
 
 // gate is what holds for every device of the host.
@@ -28,7 +33,7 @@ func (p *Pool) gate(now time.Time) gate {
 	switch {
 	case p.driver.off != "":
 		return gate{state: functions.GPUUnread, reason: p.driver.off}
-	case p.driver.listed && now.Sub(p.driver.at) > p.stale:
+	case !p.driver.listed.IsZero() && now.Sub(p.driver.at) > p.stale:
 		return gate{state: functions.GPUUnread, reason: fmt.Sprintf("the GPUs were last read %s ago", now.Sub(p.driver.at).Round(time.Second))}
 	}
 	return p.launches(now)
@@ -57,7 +62,7 @@ func (p *Pool) Host() *functions.GPUHostInfo {
 	}
 	now := p.now()
 	h := &functions.GPUHostInfo{State: functions.GPUHostReady, Source: p.driver.source, Driver: p.driver.version, CUDA: p.driver.cuda, Unsuited: p.images(now)}
-	if h.Source == "" && slices.ContainsFunc(p.devices, func(d *device) bool { return d.info.Assumed }) {
+	if h.Source == "" && p.assumes() {
 		h.Source = "assumed"
 	}
 	launches := p.launches(now)

@@ -108,9 +108,9 @@ func (p *Pool) Restore(task functions.TaskID, claim functions.GPUClaim, uuids []
 	var held, added []*device
 	for _, id := range uuids {
 		d := p.find(id)
-		if d == nil && !p.driver.listed && !p.driver.configured && id != "" {
+		if d == nil && p.driver.listed.IsZero() && !p.driver.configured && id != "" {
 			d = newDevice(functions.GPUInfo{UUID: id})
-			d.unread = "no reading has shown it yet"
+			d.gone, d.unread = true, "no reading has shown it yet"
 			added = append(added, d)
 		}
 		if d == nil {

@@ -29,7 +29,7 @@ func (p *Pool) Observe(r probe.Reading) {
 	if at.Before(p.driver.at) && !p.driver.at.After(now) {
 		return // a newer one was faster; or else the clock was set back
 	}
-	if !p.driver.listed && p.driver.configured && (r.Status == probe.NoDriver || r.Status == probe.Silent) {
+	if p.assumes() && (r.Status == probe.NoDriver || r.Status == probe.Silent) {
 		p.driver.off = ""
 		return
 	}
@@ -39,19 +39,24 @@ func (p *Pool) Observe(r probe.Reading) {
 	case probe.OK:
 		p.list(r, at, now)
 	case probe.NoDriver:
-		p.driver.none, p.driver.unloaded, p.driver.version, p.driver.cuda = true, true, "", ""
-		p.vanish(nil, now)
+		p.driver.none, p.driver.unloaded, p.driver.version, p.driver.cuda = true, at, "", ""
+		p.vanish(nil, at, now)
 	default:
 		p.driver.off = trouble(r)
-		p.driver.unloaded = p.driver.unloaded || r.Status == probe.NotLoaded
+		if r.Status == probe.NotLoaded {
+			p.driver.unloaded = at
+		}
 	}
 }
 
 // list takes in a list of devices.
 func (p *Pool) list(r probe.Reading, at, now time.Time) {
-	reloaded := p.driver.unloaded || p.driver.listed && r.Driver != p.driver.version
-	another := r.Source != p.driver.source
-	p.driver.listed, p.driver.unloaded = true, false
+	c := change{from: p.driver.listed, to: at, another: r.Source != p.driver.source}
+	c.reloaded = p.driver.version != "" && r.Driver != p.driver.version
+	if !p.driver.unloaded.IsZero() {
+		c.from, c.reloaded = p.driver.unloaded, true
+	}
+	p.driver.listed, p.driver.unloaded = at, time.Time{}
 	p.driver.source, p.driver.version, p.driver.cuda = r.Source, r.Driver, r.CUDA
 	var there []*device
 	for _, seen := range r.Devices {
@@ -64,11 +69,13 @@ func (p *Pool) list(r probe.Reading, at, now time.Time) {
 		}
 		there = append(there, d)
 		d.take(seen, at, p.maxLeases)
-		d.examine(read(seen, d.signs), reloaded || d.gone, another, now)
+		own := c
+		own.reloaded = c.reloaded || d.gone
+		d.examine(read(seen, d.signs), own, now)
 		d.gone = false
 		d.settle(seen, at, now)
 	}
-	p.vanish(there, now)
+	p.vanish(there, at, now)
 	p.sort()
 	if len(there) == 0 {
 		p.driver.off = empty(r)
@@ -127,15 +134,15 @@ func (d *device) take(seen probe.Device, at time.Time, maxLeases int) {
 	}
 }
 
-// vanish is told which devices are there.
-func (p *Pool) vanish(there []*device, now time.Time) {
+// vanish is told which devices were there at a time.
+func (p *Pool) vanish(there []*device, at, now time.Time) {
 	for _, d := range p.devices {
 		if slices.Contains(there, d) {
 			continue
 		}
 		d.gone, d.unread, d.traces = true, "", traces{}
 		if d.ejected == "" && len(d.leases) > 0 {
-			d.eject(goneReason, now)
+			d.eject(goneReason, at, now)
 		}
 	}
 	p.forgetGone()

@@ -53,10 +53,11 @@ type device struct {
 	leases []*lease
 	shown  []functions.GPULease // leases for others to see; never changed in place
 
-	health  breaker
-	trial   *lease // the one lease that its half-open breaker allows; nil = none
-	ejected string // why it is ejected; empty = it is not
-	signs   signs  // of sickness, in the last reading
+	health    breaker
+	trial     *lease // the one lease that its half-open breaker allows; nil = none
+	ejected   string // why it is ejected; empty = it is not
+	ejectedAt time.Time
+	signs     signs // of sickness, in the last reading
 
 	traces traces
 }

@@ -79,6 +79,9 @@ func (n *Node) launch(ctx context.Context, a *attempt, event []byte) (id runtime
 	if err := n.cfg.Driver.Start(limited, id, runtime.Streams{Stdin: event, Stdout: stdout, Stderr: stderr}); err != nil {
 		return id, n.launchFailure(a, err)
 	}
+	if n.cfg.GPUs != nil {
+		n.cfg.GPUs.Launched(a.Leased)
+	}
 	return id, nil
 }
 
