@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spillway/spillway/functions"
 	"github.com/spillway/spillway/runtime"
@@ -18,6 +19,8 @@ import (
 const (
 	// canaryImages is how many of the smallest images are looked at for one.
 	canaryImages = 16
+	// mostDoubt is the longest pause after canaries that have said nothing.
+	mostDoubt = 5 * time.Minute
 	// canaryMemory is enough for the entry program, and for what hooks run.
 	canaryMemory = 128 * functions.MiB
 )
@@ -29,24 +32,29 @@ func (n *Node) keepCanaries(ctx context.Context) {
 	if n.cfg.GPUs == nil || n.cfg.Readings == nil || n.cfg.Entry == "" {
 		return
 	}
-	ran := false
+	ran, unfit, doubt := false, map[string]bool{}, n.time.Heartbeat
 	for pause := n.time.Heartbeat / 4; functions.Sleep(ctx, pause); {
 		pause = n.time.Heartbeat / 4
 		if !n.engineUp() {
-			continue // it would blame the GPUs for nothing
+			continue
 		}
 		uuids, release, ok := n.cfg.GPUs.Trial()
 		if !ok {
 			continue
 		}
 		n.changed()
-		image, err := n.canaryImage(ctx)
+		image, err := n.canaryImage(ctx, unfit)
 		switch {
 		case err == nil:
 			ran = true
-			if fail := n.tryGPUs(ctx, image, uuids); fail != nil && !fail.Class.GPUFault() {
-				pause = n.time.Probe // it says nothing of the GPUs: the next one may
+			fail := n.tryGPUs(ctx, image, uuids)
+			if fail == nil || fail.Class.GPUFault() {
+				unfit, doubt = map[string]bool{}, n.time.Heartbeat
+				break
 			}
+			// It says nothing of the GPUs: the next one may, in another image.
+			unfit[image] = true
+			pause, doubt = doubt, min(2*doubt, mostDoubt)
 		case errors.Is(err, functions.ErrNotFound) && !ran:
 			// A new node has no image yet. Its first task brings one, and must not wait
 			// for it.
@@ -57,7 +65,8 @@ func (n *Node) keepCanaries(ctx context.Context) {
 		release()
 		if err != nil {
 			n.cfg.Log.Info("GPUs not tried", "gpus", uuids, "err", err)
-			pause = n.time.Probe
+			unfit = map[string]bool{} // what was wrong with one may have passed
+			pause, doubt = doubt, min(2*doubt, mostDoubt)
 		}
 		n.read(ctx, 0)
 		n.changed()
@@ -71,9 +80,9 @@ func (n *Node) engineUp() bool {
 }
 
 // canaryImage is one that an attempt has run in here, or else the smallest that
-// suits the driver: of an image only its presence counts. ErrNotFound means that
-// there is none.
-func (n *Node) canaryImage(ctx context.Context) (string, error) {
+// suits the driver: of an image only its presence counts. Those in unfit are passed
+// over. ErrNotFound means that there is none.
+func (n *Node) canaryImage(ctx context.Context, unfit map[string]bool) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, n.time.Probe)
 	defer cancel()
 	n.mu.Lock()
@@ -84,6 +93,9 @@ func (n *Node) canaryImage(ctx context.Context) (string, error) {
 		host = *h
 	}
 	suits := func(name string) bool {
+		if unfit[name] {
+			return false
+		}
 		img, err := n.cfg.Driver.Image(ctx, name)
 		if err != nil {
 			return false

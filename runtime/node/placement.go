@@ -147,14 +147,23 @@ func (n *Node) withoutIdle(r probe.Reading) probe.Reading {
 	if len(idle) == 0 || r.Status != probe.OK || r.Source == sourceSimulated {
 		return r
 	}
-	groups := n.groups(r)
+	r, unknown := without(r, idle, n.groups(r), n.look.hostPIDs)
+	if len(unknown) > 0 {
+		n.served.Free(noKey, unknown)
+	}
+	return r
+}
+
+// without leaves the processes of containers out of a reading, and names the
+// devices of which nobody can tell what the containers hold there.
+func without(r probe.Reading, containers []runtime.ID, groups map[int][]string, hostPIDs bool) (_ probe.Reading, unknown []string) {
 	r.Devices = slices.Clone(r.Devices)
 	for i := range r.Devices {
 		d := &r.Devices[i]
-		known := n.look.hostPIDs && (len(d.Processes) > 0 || r.Source == sourceNVML)
+		known := hostPIDs && (r.Source == sourceNVML || len(d.Processes) > 0)
 		var others []probe.Process
 		for _, p := range d.Processes {
-			ours := slices.ContainsFunc(idle, func(id runtime.ID) bool { return within(groups[p.PID], id) })
+			ours := slices.ContainsFunc(containers, func(id runtime.ID) bool { return within(groups[p.PID], id) })
 			switch {
 			case !ours:
 				others = append(others, p)
@@ -166,8 +175,8 @@ func (n *Node) withoutIdle(r probe.Reading) probe.Reading {
 		}
 		d.Processes = others
 		if !known {
-			n.served.Free(noKey, []string{d.UUID})
+			unknown = append(unknown, d.UUID)
 		}
 	}
-	return r
+	return r, unknown
 }
