@@ -101,7 +101,10 @@ func (n *Node) lease(a *attempt) (err error) {
 	if n.cfg.GPUs == nil {
 		return functions.NewError(functions.ErrThrottled, "no_gpu", "the node has no GPU")
 	}
-	a.devices, a.release, err = n.cfg.GPUs.Acquire(a.key.task, a.Assignment.Asks(), a.Assignment.GPUs)
+	// A container that waits for the task is worth more than what the leader had in
+	// mind, which cannot know of it.
+	prefer := append(n.served.Waits(a.serveKey()), a.Assignment.GPUs...)
+	a.devices, a.release, err = n.cfg.GPUs.Acquire(a.key.task, a.Assignment.Asks(), prefer)
 	for _, d := range a.devices {
 		a.Leased = append(a.Leased, d.UUID)
 	}

@@ -19,7 +19,7 @@ type key struct {
 // record is what the node has promised to run.
 type record struct {
 	Assignment functions.Assignment `json:"assignment"`
-	Leased     []string             `json:"leased,omitempty"` // UUIDs of its GPUs
+	Leased     []string             `json:"leased,omitempty"` // UUIDs of its GPUs; written with the attempt's mutex held once it runs
 }
 
 // state is how far an attempt has come.

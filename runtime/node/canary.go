@@ -63,6 +63,7 @@ func (n *Node) keepCanaries(ctx context.Context) {
 			ran = true
 		}
 		release()
+		n.look.leaseEnded(n.cfg.Now())
 		if err != nil {
 			n.cfg.Log.Info("GPUs not tried", "gpus", uuids, "err", err)
 			unfit = map[string]bool{} // what was wrong with one may have passed

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"github.com/spillway/spillway/runtime/docker/dockertest"
 	"github.com/spillway/spillway/runtime/entry/entrytest"
 	"github.com/spillway/spillway/runtime/gpu"
+	"github.com/spillway/spillway/runtime/gpu/probe"
 	"github.com/spillway/spillway/runtime/runtimetest"
 )
 
@@ -124,6 +126,56 @@ func TestGPUsOnDocker(t *testing.T) {
 		}
 	})
 
+	t.Run("a container that waits leaves its memory to others", func(t *testing.T) {
+		server, archive := runtimetest.ProgramImage(t, "github.com/spillway/spillway/runtime/serve/testdata/server")
+		dockertest.Load(t, d, server, archive)
+		serving := func() []runtime.Info {
+			all, err := d.List(context.WithoutCancel(t.Context()), map[string]string{runtime.LabelServe: "model@1"})
+			if err != nil {
+				t.Error(err)
+			}
+			return all
+		}
+		call := func() functions.Outcome {
+			as := w.web(a, "model", server, `{}`)
+			as.Device, as.Claim, as.GPUs = functions.GPU, functions.GPUClaim{Count: 1, Memory: 20 * functions.GiB}, []string{gpuA}
+			w.until("a device is to be had", func() bool { return a.Admit(t.Context(), as) == nil })
+			return w.fin(as)
+		}
+		w.until("both are free", func() bool { return len(pool.Snapshot()[0].Leases)+len(pool.Snapshot()[1].Leases) == 0 })
+		first := call()
+		wantClass(t, first, "", "")
+		// Its model stays in the device's memory.
+		a.look.mu.Lock()
+		a.look.group = func(int) string { return "0::/docker/" + first.Container }
+		a.look.mu.Unlock()
+		m.mu.Lock()
+		m.amend = func(r *probe.Reading) {
+			for i := range r.Devices {
+				if d := &r.Devices[i]; d.UUID == first.GPUs[0] && len(serving()) > 0 {
+					d.Free, d.Used, d.Processes = 4*functions.GiB, 20*functions.GiB, []probe.Process{{PID: 7, Memory: 20 * functions.GiB}}
+				}
+			}
+		}
+		m.mu.Unlock()
+		if second := call(); second.Failure != nil || !second.Warm || second.Container != first.Container || !slices.Equal(second.GPUs, first.GPUs) {
+			t.Errorf("the second call: %+v", second)
+		}
+		if left := serving(); len(left) != 1 {
+			t.Errorf("waiting are %+v", left)
+		}
+
+		as := order(0, "echo", "mine")
+		as.GPUs = first.GPUs
+		w.until("the device is to be had", func() bool { return pool.Snapshot()[0].Takes(as.Claim) && a.Admit(t.Context(), as) == nil })
+		if out := w.fin(as); text(out) != "mine" || !slices.Equal(out.GPUs, first.GPUs) || len(serving()) != 0 {
+			t.Errorf("alone on the device: %+v beside %v", out, serving())
+		}
+		m.mu.Lock()
+		m.amend = nil
+		m.mu.Unlock()
+	})
+
 	t.Run("an image that needs a newer driver is not launched", func(t *testing.T) {
 		as := order(functions.GiB, "echo")
 		as.Function.Image = modern
@@ -144,7 +196,7 @@ func TestGPUsOnDocker(t *testing.T) {
 			as := order(0, "echo")
 			as.Task.ID = functions.TaskID(fmt.Sprintf("00000000-0000-7000-8000-%012d", 900+i))
 			as.GPUs = []string{gpuB}
-			w.until("the device is to be had", func() bool { return slices.Contains(w.healthy(), gpuB) && a.Admit(t.Context(), as) == nil })
+			w.until("the device is to be had", func() bool { return pool.Snapshot()[1].Takes(as.Claim) && a.Admit(t.Context(), as) == nil })
 			wantClass(t, w.fin(as), functions.GPUDevice, functions.PhaseLaunch)
 		}
 		w.until("it is off", func() bool { return slices.Equal(w.healthy(), []string{gpuA}) })

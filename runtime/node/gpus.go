@@ -28,12 +28,10 @@ const freshReading = 300 * time.Millisecond
 
 // look is what the last reading said. It is empty on a node without readings.
 type look struct {
+	mu sync.Mutex // guards the fields below
 	// group returns the cgroups of a process, as /proc shows them; empty = not known.
-	group func(pid int) string
-	// hostPIDs: the processes that readings name can be found from here.
-	hostPIDs bool
-
-	mu      sync.Mutex // guards the fields below
+	// nil: what readings name cannot be found from here, for process IDs are others.
+	group   func(pid int) string
 	last    probe.Reading
 	changed time.Time // when a lease ended last: a reading from before says too little
 }
@@ -41,7 +39,17 @@ type look struct {
 func newLook() *look {
 	const initialPIDNamespace = "pid:[4026531836]" // the kernel's PROC_PID_INIT_INO
 	space, err := os.Readlink("/proc/self/ns/pid")
-	return &look{group: groupsOf, hostPIDs: err == nil && space == initialPIDNamespace}
+	if err != nil || space != initialPIDNamespace {
+		return &look{}
+	}
+	return &look{group: groupsOf}
+}
+
+// finder is group.
+func (l *look) finder() func(pid int) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.group
 }
 
 func groupsOf(pid int) string {

@@ -23,7 +23,8 @@ type meter struct {
 	asked   int // for a reading out of turn
 	mute    bool
 	report  func(probe.Report)
-	clock   func() time.Time // nil = time.Now
+	clock   func() time.Time     // nil = time.Now
+	amend   func(*probe.Reading) // of each reading; nil = as it is
 }
 
 // gib is a device with 24 GiB, of which so many are free.
@@ -69,6 +70,9 @@ func (m *meter) now() (probe.Reading, bool) {
 	r.At, r.Devices = time.Now(), slices.Clone(r.Devices)
 	if m.clock != nil {
 		r.At = m.clock()
+	}
+	if m.amend != nil {
+		m.amend(&r)
 	}
 	return r, !m.mute
 }

@@ -49,10 +49,11 @@ func (a *attempt) displaced() placement {
 // gives out what it was asked for, by its own account; a program that turns up on
 // another device is in the way of whoever holds that, and is stopped.
 func (n *Node) checkPlacement(r probe.Reading) {
-	if r.Status != probe.OK || !n.look.hostPIDs {
+	find := n.look.finder()
+	if r.Status != probe.OK || find == nil {
 		return
 	}
-	groups := n.groups(r)
+	groups := groupsIn(r, find)
 	listed := r.Source == sourceNVML || len(groups) > 0
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -60,9 +61,9 @@ func (n *Node) checkPlacement(r probe.Reading) {
 		if !a.onGPU() {
 			continue
 		}
-		if where := a.strayed(r, groups, listed); where != "" {
-			n.cfg.Log.Error("program runs on a GPU that it was not given", "task", a.key.task, "attempt", a.key.attempt, "gpu", where)
-			a.stop(stopOrder{class: functions.GPUMissing, message: fmt.Sprintf("the program runs on GPU %s, and the attempt was given %s", where, strings.Join(a.Leased, ", ")),
+		if why := a.strayed(r, groups, listed); why != "" {
+			n.cfg.Log.Error("program stopped", "task", a.key.task, "attempt", a.key.attempt, "why", why)
+			a.stop(stopOrder{class: functions.GPUMissing, message: why,
 				hint: "the node hands out the wrong device: write its CDI specification anew (nvidia-ctk cdi generate), or look at its container toolkit"})
 		}
 	}
@@ -70,13 +71,13 @@ func (n *Node) checkPlacement(r probe.Reading) {
 
 const sourceNVML = "nvml"
 
-// groups are the cgroups of each process that a reading names.
-func (n *Node) groups(r probe.Reading) map[int][]string {
+// groupsIn are the cgroups of each process that a reading names.
+func groupsIn(r probe.Reading, find func(pid int) string) map[int][]string {
 	groups := make(map[int][]string)
 	for _, d := range r.Devices {
 		for _, p := range d.Processes {
 			if _, ok := groups[p.PID]; !ok {
-				groups[p.PID] = strings.FieldsFunc(n.look.group(p.PID), func(c rune) bool { return c == '/' || c == '\n' })
+				groups[p.PID] = strings.FieldsFunc(find(p.PID), func(c rune) bool { return c == '/' || c == '\n' })
 			}
 		}
 	}
@@ -92,9 +93,9 @@ func within(groups []string, id runtime.ID) bool {
 	})
 }
 
-// strayed returns the device on which a reading shows the attempt although it was
-// not given it.
-func (a *attempt) strayed(r probe.Reading, groups map[int][]string, listed bool) (where string) {
+// strayed says on which device a reading shows the attempt although it was not
+// given it; empty when on none.
+func (a *attempt) strayed(r probe.Reading, groups map[int][]string, listed bool) (why string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	p := &a.place
@@ -112,13 +113,13 @@ func (a *attempt) strayed(r probe.Reading, groups map[int][]string, listed bool)
 			case own:
 				p.seen = true
 			case !a.partOf(r, d.UUID):
-				where = d.UUID
+				why = fmt.Sprintf("the program runs on GPU %s, and the attempt was given %s", d.UUID, strings.Join(a.Leased, ", "))
 			default:
 				p.seen = true
 			}
 		}
 	}
-	return where
+	return why
 }
 
 // partOf reports whether a device of the attempt is an instance of the GPU, or was
@@ -147,7 +148,11 @@ func (n *Node) withoutIdle(r probe.Reading) probe.Reading {
 	if len(idle) == 0 || r.Status != probe.OK || r.Source == sourceSimulated {
 		return r
 	}
-	r, unknown := without(r, idle, n.groups(r), n.look.hostPIDs)
+	var groups map[int][]string
+	if find := n.look.finder(); find != nil {
+		groups = groupsIn(r, find)
+	}
+	r, unknown := without(r, idle, groups)
 	if len(unknown) > 0 {
 		n.served.Free(noKey, unknown)
 	}
@@ -155,12 +160,13 @@ func (n *Node) withoutIdle(r probe.Reading) probe.Reading {
 }
 
 // without leaves the processes of containers out of a reading, and names the
-// devices of which nobody can tell what the containers hold there.
-func without(r probe.Reading, containers []runtime.ID, groups map[int][]string, hostPIDs bool) (_ probe.Reading, unknown []string) {
+// devices of which nobody can tell what the containers hold there. Without groups
+// nobody can of any.
+func without(r probe.Reading, containers []runtime.ID, groups map[int][]string) (_ probe.Reading, unknown []string) {
 	r.Devices = slices.Clone(r.Devices)
 	for i := range r.Devices {
 		d := &r.Devices[i]
-		known := hostPIDs && (r.Source == sourceNVML || len(d.Processes) > 0)
+		known := groups != nil && (r.Source == sourceNVML || len(d.Processes) > 0)
 		var others []probe.Process
 		for _, p := range d.Processes {
 			ours := slices.ContainsFunc(containers, func(id runtime.ID) bool { return within(groups[p.PID], id) })

@@ -16,14 +16,8 @@ func TestWithin(t *testing.T) {
 		"0::/system.slice/docker-c1.scope": true, "11:memory:/docker/c1": true, "0::/spillway/c1": true, "0::/spillway/c1/inner": true,
 		"0::/spillway/c12": false, "0::/spillway/xc1": false, "0::/c1.slice": false, "": false, "0::/": false,
 	} {
-		w := newWorld(t)
-		n, err := New(w.config())
-		if err != nil {
-			t.Fatal(err)
-		}
-		n.look.group = func(int) string { return groups + "\n" }
 		r := probe.Reading{Devices: []probe.Device{{Processes: []probe.Process{{PID: 7}}}}}
-		if got := within(n.groups(r)[7], runtime.ID("c1")); got != want {
+		if got := within(groupsIn(r, func(int) string { return groups + "\n" })[7], "c1"); got != want {
 			t.Errorf("%q: %t, want %t", groups, got, want)
 		}
 	}
@@ -32,7 +26,8 @@ func TestWithin(t *testing.T) {
 // runsOn makes readings show the program of every container as process 7 of one
 // device, using so much memory.
 func (w *world) runsOn(a *agent, m *meter, uuid string, memory functions.Bytes) {
-	a.look.hostPIDs = true
+	a.look.mu.Lock()
+	defer a.look.mu.Unlock()
 	a.look.group = func(pid int) string {
 		if pid != 7 {
 			return "0::/user.slice\n"
@@ -110,7 +105,9 @@ func TestNothingIsSaidOfForeignPIDs(t *testing.T) {
 		cfg, m := w.metered(gib("GPU-a", 0, 24), gib("GPU-b", 1, 24))
 		a := w.gpuAgent(cfg)
 		w.runsOn(a, m, "GPU-b", functions.MiB)
-		a.look.hostPIDs = false
+		a.look.mu.Lock()
+		a.look.group = nil
+		a.look.mu.Unlock()
 		as := w.gpuOrder(a, functions.GiB, "sleep", "30s")
 		as.GPUs = []string{"GPU-a"}
 		out := w.do(a, as)
@@ -213,12 +210,16 @@ func TestContainersThatWaitLeaveTheirMemory(t *testing.T) {
 		"it holds nothing":              {used(probe.Process{PID: 8, Memory: 5 * functions.GiB}), true, 10, 1, false},
 		"another container is not idle": {used(probe.Process{PID: 9, Memory: 5 * functions.GiB}), true, 10, 1, false},
 		"nobody knows how much":         {used(probe.Process{PID: 7, Memory: -1}), true, 10, 0, true},
-		"nobody knows whose":            {used(probe.Process{PID: 7, Memory: 6 * functions.GiB}), false, 16, 0, true},
+		"nobody knows whose":            {used(probe.Process{PID: 7, Memory: 6 * functions.GiB}), false, 10, 1, true},
 		"no processes are listed":       {smi, true, 10, 0, true},
 		"never more than there is":      {used(probe.Process{PID: 7, Memory: 60 * functions.GiB}), true, 24, 0, false},
 	} {
 		before := slices.Clone(c.reading.Devices)
-		got, unknown := without(c.reading, []runtime.ID{"c1"}, groups, c.hostPIDs)
+		found := groups
+		if !c.hostPIDs {
+			found = nil
+		}
+		got, unknown := without(c.reading, []runtime.ID{"c1"}, found)
 		d := got.Devices[0]
 		if d.Free != c.free*functions.GiB || len(d.Processes) != c.left || (len(unknown) > 0) != c.unknown || d.Used < 0 {
 			t.Errorf("%s: free %s, used %s, %d processes, unknown %v", name, d.Free, d.Used, len(d.Processes), unknown)

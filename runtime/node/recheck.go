@@ -20,6 +20,9 @@ func (n *Node) readyGPUs(ctx context.Context, a *attempt) *functions.Failure {
 	if f := n.suits(ctx, a); f != nil {
 		return f
 	}
+	if a.Assignment.Asks().Alone() { // alone on a device is without containers that wait, too
+		n.served.Free(a.serveKey(), a.Leased)()
+	}
 	return n.confirmGPUs(ctx, a)
 }
 
@@ -67,7 +70,9 @@ func (n *Node) confirmGPUs(ctx context.Context, a *attempt) *functions.Failure {
 			Hint: "another program uses the GPUs of the node: look at nvidia-smi there"}
 	}
 	a.release()
+	a.mu.Lock() // readings look for the attempt's programs meanwhile
 	a.devices, a.release, a.Leased = devices, release, uuidsOf(devices)
+	a.mu.Unlock()
 	n.cfg.Log.Info("attempt moved to another GPU", "task", a.key.task, "attempt", a.key.attempt, "gpus", a.Leased, "why", why)
 	if err := a.folder.note(entry{Held: &a.record}); err != nil {
 		return diskFailure("write down the GPUs", err)

@@ -72,6 +72,7 @@ func (n *Node) serve(ctx context.Context, a *attempt, out *functions.Outcome) {
 		})
 		n.served.Done(i, out.Failure)
 		if fault != nil && !fault.Delivered && !cold && try < serveTries && ctx.Err() == nil {
+			a.displaced()
 			a.state.Phases = a.state.Phases[:len(a.state.Phases)-1] // it never ran
 			continue
 		}
@@ -135,7 +136,7 @@ func (n *Node) instanceFor(ctx context.Context, a *attempt, words serve.Words) (
 		return nil, true, fail
 	}
 	fail = n.timed(ctx, a, functions.PhaseLaunch, func() *functions.Failure {
-		n.makeRoom(a)
+		n.makeRoom()
 		if f := n.readyGPUs(ctx, a); f != nil {
 			return f
 		}
@@ -177,18 +178,13 @@ func (a *attempt) serveKey() serve.Key {
 // noKey is of no container.
 var noKey serve.Key
 
-// makeRoom ends containers that wait where what an admitted attempt may take does
-// not fit beside them, and those that hold its GPUs, unless it shares those: then
-// readyGPUs looks whether they leave it room.
-func (n *Node) makeRoom(a *attempt) {
+// makeRoom ends containers that wait where what admitted attempts may take does
+// not fit beside them.
+func (n *Node) makeRoom() {
 	n.mu.Lock()
 	free := n.cfg.Capacity.Sub(n.used).Memory
 	n.mu.Unlock()
-	room := n.served.Fit(max(0, free))
-	if len(a.Leased) > 0 && a.Assignment.Asks().Alone() {
-		n.served.Free(a.serveKey(), a.Leased)()
-	}
-	room()
+	n.served.Fit(max(0, free))()
 }
 
 // planOf says what container an attempt's function is served by. It does no I/O.

@@ -207,6 +207,19 @@ func (k *Keeper) Free(key Key, devices []string) (wait func()) {
 	}))
 }
 
+// Waits names the devices of the idle instances that would serve key if it were on
+// those, the last used first.
+func (k *Keeper) Waits(key Key) (devices []string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, c := range k.idle() {
+		if key.GPUs = c.key.GPUs; c.key == key && key.GPUs != "" {
+			devices = append(devices, strings.Split(key.GPUs, ",")...)
+		}
+	}
+	return devices
+}
+
 // Idle are the containers without a task that have devices.
 func (k *Keeper) Idle() (ids []runtime.ID) {
 	k.mu.Lock()
