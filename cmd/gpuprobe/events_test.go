@@ -41,6 +41,21 @@ func TestEvents(t *testing.T) {
 	}
 }
 
+// TestEventOfTwoInstances: compute instances share a GPU instance, and the driver
+// does not say which it was.
+func TestEventOfTwoInstances(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := dgxh200.New()
+		d := stub(s)[0]
+		instances := divide(d, nvml.GPU_INSTANCE_PROFILE_1_SLICE, nvml.GPU_INSTANCE_PROFILE_1_SLICE)
+		instances[1].GetGpuInstanceIdFunc = instances[0].GetGpuInstanceIdFunc
+		e := hear(t, s, nvml.EventData{Device: d, EventType: nvml.EventTypeXidCriticalError, EventData: 31, GpuInstanceId: 7, ComputeInstanceId: math.MaxUint32})
+		if e.UUID != d.UUID {
+			t.Errorf("event is %+v", e)
+		}
+	})
+}
+
 // TestEventOfALostGPU is about a GPU that does not say its name any more when its
 // last event comes.
 func TestEventOfALostGPU(t *testing.T) {

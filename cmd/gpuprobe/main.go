@@ -7,8 +7,9 @@
 //
 // A reading comes each -watch, and at once for each line on standard input; Xid
 // errors come as they happen. The end of standard input ends it. It ends too when
-// the driver cannot be asked, after a reading that says so: what a process has
-// loaded of a driver it keeps, so that only a new one sees that it was mended.
+// the driver cannot be asked, after a reading that says so, and when a GPU has
+// been lost for a minute: what a process has loaded of a driver it keeps, so that
+// only a new one sees that things were mended.
 package main
 
 import (
@@ -19,6 +20,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -26,6 +28,9 @@ import (
 
 	"github.com/spillway/spillway/runtime/gpu/probe"
 )
+
+// lostLimit is how long a GPU may be lost before a new process has to look.
+const lostLimit = time.Minute
 
 func main() {
 	every := flag.Duration("watch", time.Second, "time between readings")
@@ -82,6 +87,7 @@ type prober struct {
 	out   *lines
 	every time.Duration
 	seen  Seen
+	whole time.Time // when no GPU was lost last, or the first reading
 }
 
 // once writes one reading.
@@ -90,8 +96,8 @@ func (p *prober) once() error {
 	return err
 }
 
-// watch writes readings until one says that the driver cannot be asked, and events
-// from a goroutine of their own. The error is that of the output.
+// watch writes readings until a new process has to look, and events from a
+// goroutine of their own. The error is that of the output.
 func (p *prober) watch(ctx context.Context, asks <-chan struct{}) error {
 	fault := initialise(p.lib)
 	if fault == nil {
@@ -128,5 +134,10 @@ func (p *prober) read(fault *fault) (bool, error) {
 		}
 		reading = Take(p.lib, p.seen, now)
 	}
-	return reading.Status == probe.OK, p.out.write(probe.Report{Reading: &reading})
+	lost := slices.ContainsFunc(reading.Devices, func(d probe.Device) bool { return d.Lost })
+	if !lost || p.whole.IsZero() {
+		p.whole = now
+	}
+	more := reading.Status == probe.OK && now.Sub(p.whole) < lostLimit
+	return more, p.out.write(probe.Report{Reading: &reading})
 }

@@ -85,6 +85,31 @@ func TestWatchEndsWithTheDriver(t *testing.T) {
 	}
 }
 
+// TestWatchEndsForALostGPU leaves it to the next process to see it mended.
+func TestWatchEndsForALostGPU(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := quiet()
+		ctx, cancel := context.WithCancel(t.Context())
+		p := &prober{lib: s, out: &lines{to: json.NewEncoder(io.Discard)}, every: time.Second}
+		start := time.Now()
+		lost, whole := lose(s, 4), s.Devices[4]
+		s.DeviceGetHandleByIndexFunc = func(i int) (nvml.Device, nvml.Return) {
+			if i == 4 && time.Since(start) <= 90*time.Second {
+				return whole, nvml.SUCCESS
+			}
+			return lost(i)
+		}
+		if err := p.watch(ctx, nil); err != nil {
+			t.Error(err)
+		}
+		if lived := time.Since(start); lived != 150*time.Second {
+			t.Errorf("ended after %v", lived)
+		}
+		cancel()
+		time.Sleep(2 * eventWait)
+	})
+}
+
 type full struct{}
 
 func (full) Write([]byte) (int, error) { return 0, errors.New("no reader") }

@@ -90,14 +90,16 @@ func divide(d *server.Device, profiles ...int) []*mock.Device {
 	return instances
 }
 
-// lose takes a GPU off the bus: no call to it succeeds any more.
-func lose(s *server.Server, index int) {
+// lose takes a GPU off the bus: its handle is not to be had any more. It returns
+// what gives the handles.
+func lose(s *server.Server, index int) func(int) (nvml.Device, nvml.Return) {
 	s.DeviceGetHandleByIndexFunc = func(i int) (nvml.Device, nvml.Return) {
 		if i == index {
 			return nil, nvml.ERROR_GPU_IS_LOST
 		}
 		return s.Devices[i], nvml.SUCCESS
 	}
+	return s.DeviceGetHandleByIndexFunc
 }
 
 // hear returns the event that a subscription makes of what NVML says, after a wait

@@ -175,14 +175,14 @@ func TestTakeOfAGPUThatFailsInParts(t *testing.T) {
 		}, func(d probe.Device) bool { return slices.Equal(d.Can, []string{"nvdec"}) }},
 		"is used": {func(d *server.Device) {
 			d.GetComputeRunningProcessesFunc = func() ([]nvml.ProcessInfo, nvml.Return) {
-				return []nvml.ProcessInfo{{Pid: 9, UsedGpuMemory: 4096}, {Pid: 3, UsedGpuMemory: math.MaxUint64}}, nvml.SUCCESS
+				return []nvml.ProcessInfo{{Pid: 9, UsedGpuMemory: 4096}, {Pid: 3, UsedGpuMemory: math.MaxUint64}, {Pid: 4, UsedGpuMemory: 1 << 63}}, nvml.SUCCESS
 			}
 			d.GetGraphicsRunningProcessesFunc = func() ([]nvml.ProcessInfo, nvml.Return) {
 				return []nvml.ProcessInfo{{Pid: 9, UsedGpuMemory: 8192}}, nvml.SUCCESS
 			}
 			d.GetMPSComputeRunningProcessesFunc = func() ([]nvml.ProcessInfo, nvml.Return) { return nil, nvml.ERROR_NO_PERMISSION }
 		}, func(d probe.Device) bool {
-			return slices.Equal(d.Processes, []probe.Process{{PID: 3, Memory: -1}, {PID: 9, Memory: 8192}}) && strings.Contains(d.Error, "processes: NVML error 4")
+			return slices.Equal(d.Processes, []probe.Process{{PID: 3, Memory: -1}, {PID: 4, Memory: -1}, {PID: 9, Memory: 8192}}) && strings.Contains(d.Error, "processes: NVML error 4")
 		}},
 		"says no name": {func(d *server.Device) {
 			d.GetUUIDFunc = func() (string, nvml.Return) { return "", nvml.ERROR_UNKNOWN }

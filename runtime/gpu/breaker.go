@@ -70,9 +70,23 @@ func (p *Pool) Launched(uuids []string) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if now := p.now(); !p.host.open(now) {
-		p.host.record(functions.BlameCleared, "", now)
+	p.judge(functions.BlameCleared, "", p.now())
+}
+
+// judge takes in what an attempt says of the host.
+func (p *Pool) judge(v functions.Blame, reason string, now time.Time) {
+	if p.host.record(v, reason, now); !p.host.trying {
 		p.trial = nil
+	}
+}
+
+// judge takes in what an attempt says of a device that it held.
+func (d *device) judge(v functions.Blame, reason string, now time.Time) {
+	if d.ejected != "" {
+		return
+	}
+	if d.health.record(v, reason, now); !d.health.trying {
+		d.trial = nil
 	}
 }
 
@@ -92,10 +106,10 @@ func (p *Pool) Report(f *functions.Failure, uuids []string) {
 	defer p.mu.Unlock()
 	now := p.now()
 	r := functions.React(class)
-	p.host.record(r.Host, reason, now)
+	p.judge(r.Host, reason, now)
 	for _, id := range uuids {
-		if d := p.find(id); d != nil && d.ejected == "" {
-			d.health.record(r.Device, reason, now)
+		if d := p.find(id); d != nil {
+			d.judge(r.Device, reason, now)
 		}
 	}
 }

@@ -86,7 +86,6 @@ func (d *device) eject(why string, at, now time.Time) {
 // quarantine passes, and a trial decides.
 func (d *device) heal(now time.Time) {
 	d.ejected = ""
-	d.health.trying = true
 	if !d.health.open(now) {
 		d.health.until = now
 	}

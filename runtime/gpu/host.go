@@ -18,7 +18,8 @@ type driver struct {
 	off        string    // why none of the devices can be used; empty = they can
 	unloaded   time.Time // of the last reading since that found it out of the kernel; zero = none has
 	at         time.Time // of the last reading
-	source     string
+	source     string    // of the last reading
+	lister     string    // source of the last reading that listed the devices
 	version    string
 	cuda       string
 }

@@ -33,7 +33,7 @@ func (p *Pool) Observe(r probe.Reading) {
 		p.driver.off = ""
 		return
 	}
-	p.driver.asked, p.driver.at = true, at
+	p.driver.asked, p.driver.at, p.driver.source = true, at, r.Source
 	p.driver.none, p.driver.off = false, ""
 	switch r.Status {
 	case probe.OK:
@@ -51,13 +51,13 @@ func (p *Pool) Observe(r probe.Reading) {
 
 // list takes in a list of devices.
 func (p *Pool) list(r probe.Reading, at, now time.Time) {
-	c := change{from: p.driver.listed, to: at, another: r.Source != p.driver.source}
+	c := change{from: p.driver.listed, to: at, another: r.Source != p.driver.lister}
 	c.reloaded = p.driver.version != "" && r.Driver != p.driver.version
 	if !p.driver.unloaded.IsZero() {
 		c.from, c.reloaded = p.driver.unloaded, true
 	}
 	p.driver.listed, p.driver.unloaded = at, time.Time{}
-	p.driver.source, p.driver.version, p.driver.cuda = r.Source, r.Driver, r.CUDA
+	p.driver.lister, p.driver.version, p.driver.cuda = r.Source, r.Driver, r.CUDA
 	var there []*device
 	for _, seen := range r.Devices {
 		if seen.MIG {

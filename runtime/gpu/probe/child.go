@@ -63,7 +63,7 @@ func (p *programs) launch(cmd *exec.Cmd) (gone <-chan struct{}, err error) {
 	cmd.Env = append(cmd.Env, p.env...)
 	// An interrupt at the terminal is the agent's to handle.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.WaitDelay = lastWait
+	cmd.WaitDelay = lastWait / 2 // for whoever holds its standard error still
 	if err := cmd.Start(); err != nil {
 		<-p.room
 		return nil, err

@@ -20,8 +20,12 @@ const (
 )
 
 // pause is the time before the next life of a probe, after failed ones in a row.
+// One that ended well is followed before its last reading is stale.
 func pause(s Status, failed int) time.Duration {
-	if s == NoDriver {
+	switch s {
+	case OK:
+		return firstPause
+	case NoDriver:
 		return longPause
 	}
 	return min(firstPause<<min(failed, 10), longPause)
@@ -82,6 +86,7 @@ func (w *Watcher) follow(ctx context.Context) (status Status, unusable string) {
 		quiet    = time.NewTimer(w.cfg.Stale)
 		limit    = firstPatience * w.cfg.Stale
 		nonsense string
+		asked    bool // and not answered: a probe that hangs is not asked on until its input is full
 	)
 	defer quiet.Stop()
 	for {
@@ -89,7 +94,10 @@ func (w *Watcher) follow(ctx context.Context) (status Status, unusable string) {
 		case <-ctx.Done():
 			return Silent, ""
 		case <-w.pokes:
-			c.ask()
+			if !asked {
+				asked = true
+				c.ask()
+			}
 		case l, more := <-c.lines:
 			switch {
 			case !more:
@@ -104,6 +112,9 @@ func (w *Watcher) follow(ctx context.Context) (status Status, unusable string) {
 				quiet.Reset(w.cfg.Stale)
 				status = l.Reading.Status
 				w.say(*l.Reading)
+				if asked = w.wanted(); asked { // it had begun before somebody asked
+					c.ask()
+				}
 			case l.Event != nil:
 				w.report(l.Report)
 			}
@@ -119,10 +130,10 @@ func (w *Watcher) follow(ctx context.Context) (status Status, unusable string) {
 	}
 }
 
-// ended judges the end of a probe that nobody stopped. One that has said that the
-// driver cannot be asked ends by itself, and well.
+// ended judges the end of a probe that nobody stopped. It ends by itself, and well,
+// when a new one has to look.
 func (w *Watcher) ended(how end, last Status) (status Status, unusable string) {
-	if how.code == 0 && last != "" && last != OK {
+	if how.code == 0 && last != "" {
 		return last, ""
 	}
 	if how.code == symbolMissing && last == "" {

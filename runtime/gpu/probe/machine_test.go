@@ -2,105 +2,19 @@ package probe_test
 
 import (
 	"context"
-	"log/slog"
+	"encoding/json"
 	"os"
+	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
-
-	"go.uber.org/goleak"
 
 	"github.com/spillway/spillway/functions"
 	"github.com/spillway/spillway/runtime/gpu/probe"
 	"github.com/spillway/spillway/runtime/gpu/probe/probetest"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// await is how long a test waits for what must come; it waits no longer than needed.
-const await = 60 * time.Second
-
-// machine is a watcher that runs, and what it has reported.
-type machine struct {
-	t       testing.TB
-	watcher *probe.Watcher
-
-	mu      sync.Mutex // guards the fields below
-	more    chan struct{}
-	reports []probe.Report
-	taken   int
-}
-
-// watch runs a watcher until the test ends.
-func watch(t testing.TB, cfg probe.Config) *machine {
-	t.Helper()
-	cfg.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
-	m := &machine{t: t, watcher: probe.New(cfg), more: make(chan struct{}, 1)}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		if err := m.watcher.Run(ctx, m.report); err != nil {
-			t.Error(err)
-		}
-	}()
-	t.Cleanup(func() { cancel(); <-done })
-	return m
-}
-
-func (m *machine) report(r probe.Report) {
-	m.mu.Lock()
-	m.reports = append(m.reports, r)
-	m.mu.Unlock()
-	select {
-	case m.more <- struct{}{}:
-	default:
-	}
-}
-
-// next takes reports until one is as wanted.
-func (m *machine) next(what string, want func(probe.Report) bool) probe.Report {
-	m.t.Helper()
-	limit := time.NewTimer(await)
-	defer limit.Stop()
-	for {
-		m.mu.Lock()
-		for m.taken < len(m.reports) {
-			r := m.reports[m.taken]
-			m.taken++
-			if want(r) {
-				m.mu.Unlock()
-				return r
-			}
-		}
-		m.mu.Unlock()
-		select {
-		case <-m.more:
-		case <-limit.C:
-			m.t.Fatalf("no report of %s in %v; the last of %d is %+v", what, await, len(m.reports), m.reports[max(0, len(m.reports)-1):])
-		}
-	}
-}
-
-// reading takes reports until a reading is as wanted.
-func (m *machine) reading(what string, want func(probe.Reading) bool) probe.Reading {
-	m.t.Helper()
-	return *m.next(what, func(r probe.Report) bool { return r.Reading != nil && want(*r.Reading) }).Reading
-}
-
-func (m *machine) status(s probe.Status) probe.Reading {
-	m.t.Helper()
-	return m.reading("status "+string(s), func(r probe.Reading) bool { return r.Status == s })
-}
-
-// with is a configuration that reads a driver by the real gpuprobe, often.
-func with(t testing.TB, d *probetest.Driver) probe.Config {
-	return probe.Config{Program: probetest.Program(t), Every: 20 * time.Millisecond, Stale: 10 * time.Second, Env: d.Env()}
-}
 
 func TestMemoryMoves(t *testing.T) {
 	d := probetest.Install(t, probetest.GPUs(2, 80*functions.GiB)...)
@@ -297,6 +211,42 @@ func TestMIG(t *testing.T) {
 	}
 }
 
+// TestParentsEndIsTheProbes: it ends with its standard input, in a call that hangs
+// too.
+func TestParentsEndIsTheProbes(t *testing.T) {
+	for _, hang := range []string{"", "nvmlDeviceGetUUID"} {
+		d := probetest.Install(t, probetest.GPUs(1, 80*functions.GiB)...)
+		d.Set(func(s *probetest.State) { s.Hang = hang })
+		cmd := exec.Command(probetest.Program(t))
+		cmd.Env = append(os.Environ(), d.Env()...)
+		in, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		in.Close()
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("hanging in %q: %v", hang, err)
+		}
+	}
+}
+
+func TestOneReading(t *testing.T) {
+	d := probetest.Install(t, probetest.GPUs(1, 80*functions.GiB)...)
+	cmd := exec.Command(probetest.Program(t), "-once")
+	cmd.Env = append(os.Environ(), d.Env()...)
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r probe.Report
+	if err := json.Unmarshal(out, &r); err != nil || r.Reading == nil || r.Reading.Status != probe.OK || len(r.Reading.Devices) != 1 {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
 func TestStopEndsTheProbe(t *testing.T) {
 	d := probetest.Install(t, probetest.GPUs(1, 80*functions.GiB)...)
 	cfg := with(t, d)
@@ -314,22 +264,26 @@ func TestStopEndsTheProbe(t *testing.T) {
 	}
 }
 
-// running are the processes of a program.
-func running(t testing.TB, program string) []int {
-	t.Helper()
-	links, err := filepath.Glob("/proc/[0-9]*/exe")
-	if err != nil {
+// TestNvidiaSMI runs a program in its place, as there is no driver here.
+func TestNvidiaSMI(t *testing.T) {
+	smi := filepath.Join(t.TempDir(), "nvidia-smi")
+	text := `#!/bin/sh
+case "$1" in
+"") echo "| NVIDIA-SMI 535.161.08   Driver Version: 535.161.08   CUDA Version: 12.2 |" ;;
+--query-gpu=index,uuid,name,driver_version,*) [ "$2" = --format=csv,noheader,nounits ] || exit 2
+	echo "0, GPU-a, Tesla T4, 535.161.08, 00000000:00:04.0, 15360, 100, 15002, 0, [N/A], 0" ;;
+*) exit 2 ;;
+esac
+`
+	if err := os.WriteFile(smi, []byte(text), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	var pids []int
-	for _, link := range links {
-		if to, err := os.Readlink(link); err == nil && to == program {
-			pid, err := strconv.Atoi(filepath.Base(filepath.Dir(link)))
-			if err != nil {
-				t.Fatal(err)
-			}
-			pids = append(pids, pid)
-		}
+	m := watch(t, probe.Config{SMI: smi, Every: 20 * time.Millisecond})
+	r := m.status(probe.OK)
+	if len(r.Devices) != 1 || r.Devices[0].Free != 15002*functions.MiB || r.CUDA != "12.2" || r.Driver != "535.161.08" {
+		t.Errorf("reading is %+v", r)
 	}
-	return pids
+	if now, err := m.watcher.Now(t.Context()); err != nil || now.Status != probe.OK || now.At.Before(r.At) {
+		t.Errorf("on request: %+v, %v", now, err)
+	}
 }

@@ -37,6 +37,7 @@ type Watcher struct {
 	running bool
 	resting bool // nothing is read for a while: last says why
 	last    Reading
+	devices []Device // of the last reading of Status OK
 	waiters []waiter
 }
 
@@ -83,7 +84,7 @@ func (w *Watcher) Run(ctx context.Context, report func(Report)) error {
 		if time.Since(began) >= longPause {
 			failed = 0
 		}
-		w.rest(true)
+		w.rest(status != OK)
 		timer := time.NewTimer(pause(status, failed))
 		select {
 		case <-timer.C:
@@ -95,7 +96,7 @@ func (w *Watcher) Run(ctx context.Context, report func(Report)) error {
 	}
 }
 
-// Now returns a reading that began after the call: a new one, or, while the probe
+// Now returns a reading that began after the call, or, while a probe that failed
 // waits to be started again, the one that says why. It may be of any Status.
 func (w *Watcher) Now(ctx context.Context) (Reading, error) {
 	answer := make(chan Reading, 1)
@@ -133,6 +134,9 @@ func (w *Watcher) say(r Reading) {
 	if r.Status != w.last.Status {
 		w.cfg.Log.Info("GPU probe", "status", r.Status, "devices", len(r.Devices), "message", r.Message)
 	}
+	if r = keepLost(w.devices, r); r.Status == OK {
+		w.devices = r.Devices
+	}
 	w.last = r
 	w.waiters = slices.DeleteFunc(w.waiters, func(a waiter) bool {
 		if r.At.Before(a.since) {
@@ -143,6 +147,13 @@ func (w *Watcher) say(r Reading) {
 	})
 	w.mu.Unlock()
 	w.report(Report{Reading: &r})
+}
+
+// wanted reports whether anybody waits for a reading.
+func (w *Watcher) wanted() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.waiters) > 0
 }
 
 // rest says whether readings are to be had. Who waits when they end is given the last.
