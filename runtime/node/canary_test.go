@@ -209,16 +209,27 @@ func TestACanaryBlamesGPUsAlone(t *testing.T) {
 	})
 }
 
-// An image in which the entry program does not run is passed over for another.
+// An image in which the entry program does not run, or that the toolkit refuses, is
+// passed over for another.
 func TestACanaryLooksForAnImageThatServes(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
-		cfg, _, l := w.canaried(gib("GPU-a", 0, 24))
-		w.fake.AddImage("tiny", runtime.Image{Size: functions.KiB}, func(context.Context, *runtimetest.Process) int { return 127 })
-		w.gpuAgent(cfg)
-		if len(l.canaries) != 2 || l.canaries[0].Image != "tiny" || l.canaries[1].Image != "box" {
-			t.Errorf("canaries %+v", l.canaries)
-		}
-	})
+	for name, refuse := range map[string]bool{"entry does not run": false, "the toolkit refuses": true} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				cfg, _, l := w.canaried(gib("GPU-a", 0, 24))
+				w.fake.AddImage("tiny", runtime.Image{Size: functions.KiB}, func(context.Context, *runtimetest.Process) int { return 127 })
+				w.fake.OnLaunch(func(ctx context.Context, s runtime.Spec) error {
+					if err := l.launch(ctx, s); err != nil || !refuse || s.Image != "tiny" {
+						return err
+					}
+					return errors.New("nvidia-container-cli: requirement error: unsatisfied condition: brand = grid")
+				})
+				w.gpuAgent(cfg)
+				if len(l.canaries) != 2 || l.canaries[0].Image != "tiny" || l.canaries[1].Image != "box" {
+					t.Errorf("canaries %+v", l.canaries)
+				}
+			})
+		})
+	}
 }
 
 // A node without any image waits for no canary: its first task brings one.
