@@ -51,7 +51,7 @@ var allowed = map[string][]string{
 	"runtime/runtimetest":       {"functions", "runtime", "runtime/entry/wire", "github.com/google/go-cmp/cmp"},
 	"runtime/docker":            {"functions", "functions/flight", "runtime", "runtime/outputs", "github.com/docker/...", "github.com/distribution/reference", "github.com/containerd/errdefs", "github.com/opencontainers/..."},
 	"runtime/docker/dockertest": {"functions", "runtime", "runtime/docker", "runtime/runtimetest"},
-	"runtime/cdi":               {"github.com/opencontainers/runtime-spec/...", "tags.cncf.io/..."},
+	"runtime/cdi":               {"runtime", "github.com/opencontainers/runtime-spec/...", "tags.cncf.io/..."},
 	"runtime/cgroups":           {"functions", "runtime"},
 	"runtime/ocispec":           {"functions", "runtime", "runtime/entry/wire", "github.com/moby/profiles/seccomp", "github.com/opencontainers/runtime-spec/..."},
 	"runtime/oci":               {"functions", "runtime", "runtime/outputs", "runtime/cdi", "runtime/cgroups", "runtime/entry/wire", "runtime/entry/framelog", "runtime/ocispec", "github.com/opencontainers/runtime-spec/...", "golang.org/x/sys/..."},
@@ -68,7 +68,7 @@ var allowed = map[string][]string{
 	"runtime/entry/framelog":            {"runtime/entry/wire"},
 	"runtime/entry/entrytest":           {},
 	"runtime/entry/program":             {"runtime/entry/wire", "runtime/entry/framelog", "golang.org/x/sys/..."},
-	"runtime/node":                      {"functions", "runtime", "runtime/entry", "runtime/entry/wire", "runtime/gpu", "runtime/pool", "runtime/serve", "golang.org/x/sync/...", "golang.org/x/sys/..."},
+	"runtime/node":                      {"functions", "runtime", "runtime/entry", "runtime/entry/wire", "runtime/gpu", "runtime/gpu/probe", "runtime/pool", "runtime/serve", "golang.org/x/sync/...", "golang.org/x/sys/..."},
 
 	"images":            {"functions", "images/debian", "github.com/google/go-containerregistry/...", "golang.org/x/sync/..."},
 	"images/debian":     {"functions", "golang.org/x/sync/..."},

@@ -207,6 +207,11 @@ func (n *Node) holds(c runtime.Info) bool {
 	if _, serves := c.Labels[runtime.LabelServe]; serves {
 		return n.served.Holds(c.Name)
 	}
+	if _, canary := c.Labels[runtime.LabelCanary]; canary {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		return c.Name == n.canaryName
+	}
 	number, err := strconv.Atoi(c.Labels[runtime.LabelAttempt])
 	if err != nil {
 		return false
