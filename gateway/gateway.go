@@ -106,6 +106,7 @@ type Config struct {
 	Objects   Objects
 	Scheduler Scheduler
 	NodeLogs  NodeLogs
+	Nodes     Nodes
 	Ingest    Ingest
 	Parse     func([]byte) (functions.Spec, error) // of a spec in YAML or JSON, with defaults
 
@@ -139,7 +140,7 @@ type Gateway struct {
 func New(cfg Config) (*Gateway, error) {
 	for name, missing := range map[string]bool{
 		"Door": cfg.Door == nil, "Appender": cfg.Appender == nil, "Tasks": cfg.Tasks == nil, "Functions": cfg.Functions == nil,
-		"Objects": cfg.Objects == nil, "Scheduler": cfg.Scheduler == nil, "NodeLogs": cfg.NodeLogs == nil, "Ingest": cfg.Ingest == nil, "Parse": cfg.Parse == nil, "Log": cfg.Log == nil,
+		"Objects": cfg.Objects == nil, "Scheduler": cfg.Scheduler == nil, "NodeLogs": cfg.NodeLogs == nil, "Nodes": cfg.Nodes == nil, "Ingest": cfg.Ingest == nil, "Parse": cfg.Parse == nil, "Log": cfg.Log == nil,
 	} {
 		if missing {
 			return nil, errors.New("gateway: Config." + name + " is missing")

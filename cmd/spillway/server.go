@@ -142,7 +142,7 @@ func (s *server) build(ctx context.Context, withNode bool) (err error) {
 		return err
 	}
 	if s.gateway, err = gateway.New(gateway.Config{
-		Door: door, Appender: s.engine, Tasks: read, Objects: s.store, Scheduler: s.scheduler, NodeLogs: s.engine,
+		Door: door, Appender: s.engine, Tasks: read, Objects: s.store, Scheduler: s.scheduler, NodeLogs: s.engine, Nodes: s.engine,
 		Functions: s.deployer, Ingest: s.ingest, Parse: spec.Parse,
 		Keys: [][32]byte{gateway.HashKey(s.secrets.APIKey)}, Open: s.cfg.NoAuth,
 		Ready:      map[string]func(context.Context) error{"engine": s.engineReady, "store": s.store.Ready, "scheduler": s.nodeReady},
@@ -194,7 +194,7 @@ func (s *server) run(ctx context.Context, ln net.Listener, out io.Writer) error 
 	work.Go(func() error {
 		return project(ctx, s.engine, s.tasks, s.publishers()...)
 	})
-	work.Go(func() error { return s.engine.ServeHeartbeats(ctx, s.scheduler.Heartbeat) })
+	work.Go(func() error { return s.engine.ServeHeartbeats(ctx, s.heard) })
 	work.Go(func() error { return s.engine.SubscribeProgress(ctx, s.gateway.Feed.Progress) })
 	work.Go(func() error { return s.engine.Lead(ctx, s.cfg.Node.ID, s.tasks, s.lead) })
 	if s.node != nil {
@@ -232,6 +232,12 @@ func (s *server) run(ctx context.Context, ln net.Listener, out io.Writer) error 
 		return nil // stopping is what was asked for
 	}
 	return err
+}
+
+// heard takes a node's report. The lease is the scheduler's to grant.
+func (s *server) heard(hb functions.Heartbeat) bool {
+	s.gateway.SawNode(hb.Node)
+	return s.scheduler.Heartbeat(hb)
 }
 
 // lead does what one server does for all, for as long as it leads.
