@@ -134,6 +134,8 @@ type Gateway struct {
 
 	arrivals singleflight.Group // of files in parts, by task
 	spent    *spent
+
+	foresight foresight
 }
 
 // New returns a Gateway. It refuses a configuration that would let nobody in.

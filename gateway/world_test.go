@@ -616,7 +616,7 @@ func (w *world) Nodes() []functions.NodeStatus {
 	mig := functions.GPUInfo{UUID: "MIG-1", Index: 5, Parent: "GPU-5", Profile: "1g.18gb", Memory: 18 * functions.GiB, State: functions.GPUFree, ReadAt: at, Utilisation: -1}
 	return []functions.NodeStatus{{
 		NodeInfo: functions.NodeInfo{
-			ID: "n1", Ready: true, Cache: &functions.CacheInfo{Budget: functions.GiB}, Capacity: functions.Resources{Tasks: 8},
+			ID: "n1", Ready: true, Cache: &functions.CacheInfo{Budget: functions.GiB}, Capacity: functions.Resources{MilliCPU: 64000, Memory: 512 * functions.GiB, Tasks: 8},
 			GPUs: []functions.GPUInfo{
 				leased, device("GPU-2", 1, functions.GPUQuarantined, "gpu_device: unknown device", at.Add(time.Minute)),
 				device("GPU-3", 2, functions.GPUEjected, "Xid 79", time.Time{}), device("GPU-4", 3, functions.GPUUnread, "no reading for 4s", time.Time{}), mig,

@@ -59,7 +59,7 @@ func invokeCommand(app App, f *flags) *cobra.Command {
 	fl.StringVarP(&o.data, "data", "d", "", "JSON event; @FILE reads a file, @- standard input")
 	fl.StringVarP(&o.file, "file", "f", "", "send this file as the input")
 	fl.StringArrayVar(&o.inputs, "input", nil, "work on this file: file:SHARE/PATH, http(s)://..., or s3://BUCKET/KEY; may be repeated")
-	fl.StringVar(&o.device, "device", "", "required, preferred, auto or never; default as the function says")
+	fl.StringVar(&o.device, "device", "", "required, preferred, auto, fastest or never; default as the function says")
 	fl.StringVar(&o.key, "idempotency-key", "", "a call repeated with this key does not run again: it gets the first one's result")
 	fl.StringVarP(&o.outFile, "write", "w", "", "write the result to this file")
 	fl.BoolVar(&o.async, "async", false, "print the task's id at once and do not wait")
@@ -72,7 +72,7 @@ func invokeCommand(app App, f *flags) *cobra.Command {
 	return cmd
 }
 
-var policies = []string{string(functions.Required), string(functions.Preferred), string(functions.Auto), string(functions.Never)}
+var policies = []string{string(functions.Required), string(functions.Preferred), string(functions.Auto), string(functions.Fastest), string(functions.Never)}
 
 // invoke calls a function and writes its result. A call that the gateway cannot
 // hold long enough is waited for as a task.

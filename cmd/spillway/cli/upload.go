@@ -56,7 +56,7 @@ func uploadCommand(app App, f *flags) *cobra.Command {
 	}
 	fl := cmd.Flags()
 	fl.StringVar(&o.function, "function", "", "function to run")
-	fl.StringVar(&o.device, "device", "", "required, preferred, auto or never; default as the function says")
+	fl.StringVar(&o.device, "device", "", "required, preferred, auto, fastest or never; default as the function says")
 	fl.StringVarP(&data, "data", "d", "", "JSON event given beside the file; @FILE reads a file, @- standard input")
 	fl.IntVar(&o.parallel, "parallel", 4, "parts in flight at once")
 	fl.StringVar(&o.resume, "resume", "", "go on with this upload, as its id; the one begun by the same command is found without")
