@@ -106,12 +106,13 @@ type Config struct {
 	Objects   Objects
 	Scheduler Scheduler
 	NodeLogs  NodeLogs
-	Nodes     Nodes
 	Ingest    Ingest
 	Parse     func([]byte) (functions.Spec, error) // of a spec in YAML or JSON, with defaults
 
 	Keys []([sha256.Size]byte) // HashKey of each API key
 	Open bool                  // no key is asked for
+
+	Nodes Nodes
 
 	Ready      map[string]func(context.Context) error // parts that must answer; may be empty
 	Mounts     []Mount                                // behind the key check
@@ -142,11 +143,14 @@ type Gateway struct {
 func New(cfg Config) (*Gateway, error) {
 	for name, missing := range map[string]bool{
 		"Door": cfg.Door == nil, "Appender": cfg.Appender == nil, "Tasks": cfg.Tasks == nil, "Functions": cfg.Functions == nil,
-		"Objects": cfg.Objects == nil, "Scheduler": cfg.Scheduler == nil, "NodeLogs": cfg.NodeLogs == nil, "Nodes": cfg.Nodes == nil, "Ingest": cfg.Ingest == nil, "Parse": cfg.Parse == nil, "Log": cfg.Log == nil,
+		"Objects": cfg.Objects == nil, "Scheduler": cfg.Scheduler == nil, "NodeLogs": cfg.NodeLogs == nil, "Ingest": cfg.Ingest == nil, "Parse": cfg.Parse == nil, "Log": cfg.Log == nil,
 	} {
 		if missing {
 			return nil, errors.New("gateway: Config." + name + " is missing")
 		}
+	}
+	if cfg.Nodes == nil {
+		return nil, errors.New("gateway: Config.Nodes is missing")
 	}
 	if !cfg.Open && len(cfg.Keys) == 0 {
 		return nil, errors.New("gateway: no API keys and not open: nobody could call it")

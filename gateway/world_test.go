@@ -122,7 +122,7 @@ func newWorld(t testing.TB, change func(*gateway.Config)) *world {
 	log := slog.New(slog.DiscardHandler)
 	w.cfg = gateway.Config{
 		Door:     intake.New(intake.Config{Log: w, Functions: w, Tasks: w, Queue: w, Objects: w, Shares: w, Web: w}),
-		Appender: w, Tasks: w, Functions: registry{w}, Objects: w, Scheduler: w, NodeLogs: w, Nodes: w, Ingest: w, Open: true, Log: log, Version: "test",
+		Appender: w, Tasks: w, Functions: registry{w}, Objects: w, Scheduler: w, NodeLogs: w, Ingest: w, Open: true, Log: log, Version: "test",
 		Parse: func(b []byte) (s functions.Spec, err error) {
 			if err := json.Unmarshal(b, &s); err != nil {
 				return s, functions.Invalid("bad_spec", "line 1: %s", err.Error())
@@ -130,6 +130,7 @@ func newWorld(t testing.TB, change func(*gateway.Config)) *world {
 			s = s.WithDefaults()
 			return s, s.Validate()
 		},
+		Nodes: w,
 	}
 	if change != nil {
 		change(&w.cfg)
