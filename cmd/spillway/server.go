@@ -142,7 +142,7 @@ func (s *server) build(ctx context.Context, withNode bool) (err error) {
 		return err
 	}
 	if s.gateway, err = gateway.New(gateway.Config{
-		Door: door, Appender: s.engine, Tasks: read, Objects: s.store, Scheduler: s.scheduler, NodeLogs: s.engine, Nodes: s.engine,
+		Door: door, Appender: s.engine, Tasks: read, Objects: s.store, Scheduler: s.scheduler, NodeLogs: s.engine,
 		Functions: s.deployer, Ingest: s.ingest, Parse: spec.Parse,
 		Keys: [][32]byte{gateway.HashKey(s.secrets.APIKey)}, Open: s.cfg.NoAuth,
 		Ready:      map[string]func(context.Context) error{"engine": s.engineReady, "store": s.store.Ready, "scheduler": s.nodeReady},
@@ -150,7 +150,7 @@ func (s *server) build(ctx context.Context, withNode bool) (err error) {
 		OpenMounts: []gateway.Mount{s.hooks(), page.Routes},
 		Collectors: append(s.retention.Collectors(), s.ingest),
 		Sweep:      min(s.cfg.Reconcile, 30*time.Second),
-		Version:    version, Log: s.log,
+		Version:    version, Log: s.log, Nodes: s.engine,
 	}); err != nil {
 		return err
 	}
