@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spillway/spillway/functions"
@@ -83,18 +84,31 @@ func (c *checks) handsOut(ctx context.Context) (string, error) {
 	}
 	runtime := slices.Contains(c.support.Runtimes, "nvidia")
 	gpus := len(slices.DeleteFunc(slices.Clone(c.support.CDI), func(id string) bool { return !strings.HasPrefix(id, "nvidia.com/gpu=") }))
+	c.viaCDI = gpus > 0 && major(c.support.Version) >= byCDI
 	switch {
 	case runtime && gpus > 0:
 		return fmt.Sprintf("Docker %s has the runtime nvidia, and %d names of devices from CDI", c.support.Version, gpus), nil
 	case runtime:
 		return "Docker " + c.support.Version + " has the runtime nvidia", nil
-	case gpus > 0:
-		c.viaCDI = true
+	case c.viaCDI:
 		return fmt.Sprintf("Docker %s has %d names of devices from CDI", c.support.Version, gpus), nil
 	case c.hook:
-		return "", warn(configure, "Docker %s has no runtime nvidia and names no CDI device; if it was started after the toolkit was installed, --gpus works all the same", c.support.Version)
+		return "", warn(configure, "Docker %s has no runtime nvidia and knows no GPU by CDI; if it was started after the toolkit was installed, --gpus works all the same", c.support.Version)
 	}
-	return "", fail(installToolkit+"; then "+configure, "Docker %s has no runtime nvidia and names no CDI device", c.support.Version)
+	return "", fail(installToolkit+"; then "+configure, "Docker %s has no runtime nvidia and does not give GPUs by CDI", c.support.Version)
+}
+
+// byCDI is the first Docker that gives GPUs to containers by CDI where it can:
+// moby/moby#50228. Those before need the toolkit's hook for what is asked of them.
+const byCDI = 29
+
+func major(version string) int {
+	first, _, _ := strings.Cut(version, ".")
+	n, err := strconv.Atoi(first)
+	if err != nil {
+		return 0
+	}
+	return n
 }
 
 // reload is about a trap of systemd: with its cgroup driver, every daemon-reload
@@ -104,7 +118,7 @@ func (c *checks) reload(context.Context) (string, error) {
 	case !c.up:
 		return "", skip("Docker does not answer")
 	case c.support.CgroupDriver == "systemd" && !c.viaCDI:
-		return "", warn(`set "exec-opts": ["native.cgroupdriver=cgroupfs"] in /etc/docker/daemon.json and restart Docker, or use CDI`,
+		return "", warn(`set "exec-opts": ["native.cgroupdriver=cgroupfs"] in /etc/docker/daemon.json and restart Docker, or upgrade to Docker 29 and have a CDI specification`,
 			"Docker's cgroup driver is systemd: systemctl daemon-reload takes the GPUs from containers that run")
 	}
 	return "Docker's cgroup driver is " + c.support.CgroupDriver, nil

@@ -182,6 +182,14 @@ func TestEachStepSaysWhatIsWrong(t *testing.T) {
 		{"Docker fails", func(m *machine) { m.askErr = errors.New("boom") }, StepHandsOut, nil, "boom", "journalctl"},
 		{"Docker was not configured", func(m *machine) { m.support.Runtimes = []string{"runc"} }, StepHandsOut, Warning, "no runtime nvidia", "nvidia-ctk runtime configure"},
 		{"Docker cannot", func(m *machine) { m.support.Runtimes, m.programs = nil, nil }, StepHandsOut, nil, "no runtime nvidia", "systemctl restart docker"},
+		{"Docker 28 with CDI alone", func(m *machine) {
+			m.support.Runtimes, m.support.CDI, m.programs = nil, []string{"nvidia.com/gpu=" + gpuA}, []string{"nvidia-ctk"}
+		}, StepHandsOut, nil, "does not give GPUs by CDI", "nvidia-container-toolkit"},
+		{"Docker 28 with a specification", func(m *machine) { m.support.CDI, m.support.CgroupDriver = []string{"nvidia.com/gpu=0"}, "systemd" }, StepReload, Warning, "daemon-reload", "Docker 29"},
+		{"an engine without a version", func(m *machine) {
+			m.support = docker.GPUSupport{Version: "dev", CDI: []string{"nvidia.com/gpu=0"}}
+			m.programs = nil
+		}, StepHandsOut, nil, "no runtime nvidia", ""},
 		{"systemd", func(m *machine) { m.support.CgroupDriver = "systemd" }, StepReload, Warning, "daemon-reload", "native.cgroupdriver=cgroupfs"},
 
 		{"no specification, and no Docker", func(m *machine) { m.SetDown(true); m.specs = nil }, StepCDI, nil, "neither /etc/cdi nor", "nvidia-ctk cdi generate"},
@@ -210,7 +218,7 @@ func TestOtherWaysThatWork(t *testing.T) {
 	for name, change := range map[string]func(*machine){
 		"CDI alone": func(m *machine) {
 			m.support.Runtimes, m.support.CDI = []string{"runc"}, []string{"nvidia.com/gpu=0", "nvidia.com/gpu=" + gpuA, "vendor.com/nic=0"}
-			m.support.CgroupDriver = "systemd" // no trap: it knows the devices
+			m.support.Version, m.support.CgroupDriver = "29.0.1", "systemd" // no trap: systemd is told of the devices
 		},
 		"a broken specification of something else": func(m *machine) { m.specErr = errors.New("/etc/cdi/nic.yaml cannot be read") },
 		"named by number":                          func(m *machine) { m.specs[0].Name, m.specs[1].Name = "0", "1" },
