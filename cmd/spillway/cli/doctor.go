@@ -18,7 +18,7 @@ import (
 // Check is one thing that must hold. Run returns what was found.
 type Check struct {
 	Name string
-	Fix  string // what to do when it fails; the error's own hint goes first
+	Fix  string // what to do when it fails; empty = the error's own hint
 	Run  func(ctx context.Context) (found string, err error)
 	// Limit bounds the check; 0 = checkLimit.
 	Limit time.Duration
@@ -205,7 +205,7 @@ func (ch Check) examine(ctx context.Context, not error) result {
 	case errors.Is(err, errWarn):
 		r.State = "warning"
 	}
-	if r.Fix = cmp.Or(hintOf(err), ch.Fix); errors.Is(err, functions.ErrForbidden) {
+	if r.Fix = cmp.Or(ch.Fix, hintOf(err)); errors.Is(err, functions.ErrForbidden) {
 		r.Fix = keyHint
 	}
 	return r
