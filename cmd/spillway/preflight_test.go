@@ -2,13 +2,18 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/spillway/spillway/functions"
 	"github.com/spillway/spillway/runtime/docker/dockertest"
 	"github.com/spillway/spillway/runtime/gpu/preflight"
+	"github.com/spillway/spillway/runtime/gpu/probe"
+	"github.com/spillway/spillway/runtime/gpu/probe/probetest"
 	"github.com/spillway/spillway/runtime/runtimetest"
 )
 
@@ -49,5 +54,29 @@ func TestDoctorOfAMachineWithoutGPU(t *testing.T) {
 	}
 	if !strings.Contains(errOut.String(), "hint: begin with") {
 		t.Errorf("said %q", errOut.String())
+	}
+}
+
+// TestDoctorReadsGPUs: one reading of the real probe, over a driver that a test can
+// break.
+func TestDoctorReadsGPUs(t *testing.T) {
+	driver := probetest.Install(t, probetest.GPU{UUID: "GPU-1", Model: "NVIDIA L4", Total: 24 * functions.GiB})
+	program := probetest.Program(t)
+	t.Setenv("PATH", filepath.Dir(program))
+	for _, kv := range driver.Env() {
+		name, value, _ := strings.Cut(kv, "=")
+		t.Setenv(name, value)
+	}
+	r, err := readGPUs(t.Context())
+	if err != nil || r.Status != probe.OK || r.Source != "nvml" || len(r.Devices) != 1 || r.Devices[0].UUID != "GPU-1" {
+		t.Errorf("%+v, %v", r, err)
+	}
+	driver.Set(func(s *probetest.State) { s.GPUs[0].Lost = true })
+	if r, err := readGPUs(t.Context()); err != nil || len(r.Devices) == 1 && !r.Devices[0].Lost {
+		t.Errorf("a lost GPU: %+v, %v", r, err)
+	}
+	t.Setenv("PATH", t.TempDir())
+	if _, err := readGPUs(t.Context()); !errors.Is(err, probe.ErrNotRunning) {
+		t.Errorf("without a program: %v", err)
 	}
 }
