@@ -109,6 +109,9 @@ func TestHungLaunch(t *testing.T) {
 // TestRealEngine: an engine with a stand-in for the toolkit, which succeeds and
 // fails in its own words.
 func TestRealEngine(t *testing.T) {
+	if testing.Short() {
+		t.Skip("SKIPPED: a whole engine is started")
+	}
 	e := dockertest.Start(t, dockertest.Config{})
 	d := dockertest.Open(t, e.Host)
 	image, archive := runtimetest.BoxImage(t)
