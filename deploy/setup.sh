@@ -56,6 +56,7 @@ if [ "${1:-}" = test ]; then
 	[ -e /usr/include/stdio.h ] || install libc6-dev
 	need mkfs.ext4 e2fsprogs
 	need busybox busybox-static
+	need shellcheck shellcheck
 	need crun crun # the runtimes that do without Docker; the next two come with Docker on Debian
 	need runc runc
 	need containerd containerd

@@ -19,6 +19,7 @@ type ticketView struct {
 	LogsURL   string           `json:"logs_url"`
 	EventsURL string           `json:"events_url"`
 	CancelURL string           `json:"cancel_url"`
+	Warning   string           `json:"warning,omitempty"` // why no node can ever run it
 }
 
 // accepted answers 202 with where to ask for the task.
@@ -27,7 +28,8 @@ func (g *Gateway) accepted(w http.ResponseWriter, t *functions.Task) error {
 	w.Header().Set("Location", at)
 	w.Header().Set("Retry-After", "2")
 	return writeJSON(w, http.StatusAccepted, ticketView{
-		ID: t.ID, Status: g.status(t), StatusURL: at, ResultURL: at + "/result", LogsURL: at + "/logs", EventsURL: at + "/events", CancelURL: at + "/cancel",
+		Warning: g.warn(w.Header(), t),
+		ID:      t.ID, Status: g.status(t), StatusURL: at, ResultURL: at + "/result", LogsURL: at + "/logs", EventsURL: at + "/events", CancelURL: at + "/cancel",
 	})
 }
 

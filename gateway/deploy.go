@@ -35,7 +35,7 @@ func (g *Gateway) deploy(w http.ResponseWriter, r *http.Request) error {
 		g.log.Info("function deployed", "function", fn.Name, "version", fn.Version)
 	}
 	w.Header().Set("Location", "/v1/functions/"+string(fn.Name))
-	return writeJSON(w, status, fn)
+	return writeJSON(w, status, g.deployed(w.Header(), fn))
 }
 
 func (g *Gateway) listFunctions(w http.ResponseWriter, _ *http.Request) error {

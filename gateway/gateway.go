@@ -113,6 +113,8 @@ type Config struct {
 	Keys []([sha256.Size]byte) // HashKey of each API key
 	Open bool                  // no key is asked for
 
+	Nodes Nodes
+
 	Ready      map[string]func(context.Context) error // parts that must answer; may be empty
 	Mounts     []Mount                                // behind the key check
 	OpenMounts []Mount                                // check their callers themselves
@@ -134,6 +136,8 @@ type Gateway struct {
 
 	arrivals singleflight.Group // of files in parts, by task
 	spent    *spent
+
+	foresight foresight
 }
 
 // New returns a Gateway. It refuses a configuration that would let nobody in.
@@ -145,6 +149,9 @@ func New(cfg Config) (*Gateway, error) {
 		if missing {
 			return nil, errors.New("gateway: Config." + name + " is missing")
 		}
+	}
+	if cfg.Nodes == nil {
+		return nil, errors.New("gateway: Config.Nodes is missing")
 	}
 	if !cfg.Open && len(cfg.Keys) == 0 {
 		return nil, errors.New("gateway: no API keys and not open: nobody could call it")

@@ -66,7 +66,7 @@ func (g *Gateway) carry(w http.ResponseWriter, r *http.Request, call intake.Call
 	if ticket.Replayed {
 		w.Header().Set("Idempotency-Replayed", "true")
 	}
-	if !p.async {
+	if !p.async && g.foresee(&t) == "" { // what no node can run is better said now than after the wait
 		if t, err = g.waitEnd(ctx, t, end, t.ID == call.ID && !ticket.Replayed, p.wait); err != nil {
 			return err
 		}

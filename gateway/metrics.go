@@ -25,6 +25,7 @@ type metrics struct {
 	phases    *prometheus.HistogramVec
 	requests  *prometheus.CounterVec
 	latency   *prometheus.HistogramVec
+	gpus      *gpuMetrics
 
 	mu        sync.Mutex // guards the gauges below while they are filled and gathered
 	depth     *prometheus.GaugeVec
@@ -49,6 +50,7 @@ func newMetrics(version string) *metrics {
 	}
 	m := &metrics{
 		registry:  prometheus.NewRegistry(),
+		gpus:      newGPUMetrics(),
 		submitted: counter("tasks_submitted_total", "Tasks accepted.", "function", "source"),
 		finished:  counter("tasks_finished_total", "Tasks ended.", "function", "outcome", "device"),
 		failures:  counter("task_failures_total", "Tasks ended without success, by class of failure.", "function", "reason"),
@@ -67,11 +69,13 @@ func newMetrics(version string) *metrics {
 	build.WithLabelValues(version, runtime.Version()).Set(1)
 	m.registry.MustRegister(m.submitted, m.finished, m.failures, m.fallbacks, m.phases, m.requests, m.latency, m.depth, m.slots, m.slotsUsed, m.nodeUp, m.warm, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.gpus.register(m.registry)
 	return m
 }
 
 // observe counts what a change did.
 func (m *metrics) observe(c functions.Change) {
+	m.gpus.observe(&c)
 	t := &c.Task
 	fn, device := string(t.Function), string(t.DeviceUsed())
 	if device == "" {
@@ -122,6 +126,7 @@ func (m *metrics) fill(counts functions.Counts, nodes []functions.NodeStatus) {
 	m.slotsUsed.Reset()
 	m.nodeUp.Reset()
 	m.warm.Reset()
+	m.gpus.fill(nodes)
 	for _, n := range nodes {
 		id, up, leased := string(n.ID), 0.0, 0
 		if n.Alive && n.Ready {

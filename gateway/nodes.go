@@ -28,14 +28,23 @@ func (g *Gateway) listNodes(w http.ResponseWriter, _ *http.Request) error {
 }
 
 func (g *Gateway) getNode(w http.ResponseWriter, r *http.Request) error {
+	n, err := g.nodeOf(r)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, n)
+}
+
+// nodeOf is the node that the path names.
+func (g *Gateway) nodeOf(r *http.Request) (functions.NodeStatus, error) {
 	id := functions.NodeID(pathValue(r, "id"))
 	if err := id.Validate(); err != nil {
-		return err
+		return functions.NodeStatus{}, err
 	}
 	for _, n := range g.nodes() {
 		if n.ID == id {
-			return writeJSON(w, http.StatusOK, n)
+			return n, nil
 		}
 	}
-	return functions.NotFound("no_such_node", "no node is named %s", id).WithHint("GET /v1/nodes lists them")
+	return functions.NodeStatus{}, functions.NotFound("no_such_node", "no node is named %s", id).WithHint("GET /v1/nodes lists them")
 }

@@ -62,6 +62,7 @@ func (g *Gateway) native() []route {
 
 		{"GET", "/v1/nodes", g.listNodes, false},
 		{"GET", "/v1/nodes/{id}", g.getNode, false},
+		{"POST", "/v1/nodes/{id}/gpus/{uuid}/readmit", g.readmit, false},
 		{"POST", "/v1/route:explain", g.explain, false},
 	}
 }

@@ -66,6 +66,7 @@ type uploadView struct {
 	Form        *functions.PostForm         `json:"form,omitempty"`
 	CompleteURL string                      `json:"complete_url"`
 	StatusURL   string                      `json:"status_url"`
+	Warning     string                      `json:"warning,omitempty"` // why no node can ever run it
 }
 
 // check completes the request, and refuses one that no upload can serve.
@@ -194,6 +195,7 @@ func (g *Gateway) createUpload(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	v.Warning = g.warn(w.Header(), &ticket.Task)
 	w.Header().Set("Location", "/v1/uploads/"+string(v.ID))
 	return writeSession(w, r, http.StatusCreated, &v)
 }

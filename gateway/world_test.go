@@ -71,6 +71,9 @@ type world struct {
 	lines  []functions.LogLine
 	down   error // every write to the log fails with it
 	filled []functions.Backfill
+
+	readmitted []string // NODE/UUID, in the order of the orders
+	deaf       error    // every order to a node fails with it
 }
 
 type object struct {
@@ -128,6 +131,7 @@ func newWorld(t testing.TB, change func(*gateway.Config)) *world {
 			s = s.WithDefaults()
 			return s, s.Validate()
 		},
+		Nodes: w,
 	}
 	if change != nil {
 		change(&w.cfg)
@@ -621,9 +625,38 @@ func (w *world) Explain(functions.TaskID) (functions.Waiting, bool) {
 	return functions.Waiting{Code: functions.WaitGPUBusy, Reason: "2 GPUs, both leased", Ahead: 3, NextGPU: 40, ExpectedGPU: 55.5, ExpectedCPU: 12}, true
 }
 
+// Nodes has one node with a GPU in each state, and every field filled.
 func (w *world) Nodes() []functions.NodeStatus {
-	return []functions.NodeStatus{{NodeInfo: functions.NodeInfo{ID: "n1", Ready: true, Cache: &functions.CacheInfo{Budget: functions.GiB}, GPUs: []functions.GPUInfo{{UUID: "GPU-1", State: functions.GPULeased}},
-		Capacity: functions.Resources{Tasks: 8}}, Alive: true, LastSeen: time.Now(), Free: functions.Resources{Tasks: 5}}}
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	device := func(uuid string, index int, state functions.GPUState, reason string, until time.Time) functions.GPUInfo {
+		return functions.GPUInfo{UUID: uuid, Index: index, Model: "NVIDIA H200", BusID: "00000000:1B:00.0", Memory: 140 * functions.GiB, Can: []string{"nvdec"},
+			State: state, Reason: reason, Until: until, MaxLeases: 4, ReadAt: at, Used: 12 * functions.GiB, Free: 100 * functions.GiB, Utilisation: 37}
+	}
+	leased := device("GPU-1", 0, functions.GPULeased, "", time.Time{})
+	leased.Leases = []functions.GPULease{{Task: "t1", Memory: 12 * functions.GiB}, {Task: "t2"}}
+	mig := functions.GPUInfo{UUID: "MIG-1", Index: 5, Parent: "GPU-5", Profile: "1g.18gb", Memory: 18 * functions.GiB, State: functions.GPUFree, ReadAt: at, Utilisation: -1}
+	return []functions.NodeStatus{{
+		NodeInfo: functions.NodeInfo{
+			ID: "n1", Ready: true, Cache: &functions.CacheInfo{Budget: functions.GiB}, Capacity: functions.Resources{MilliCPU: 64000, Memory: 512 * functions.GiB, Tasks: 8},
+			GPUs: []functions.GPUInfo{
+				leased, device("GPU-2", 1, functions.GPUQuarantined, "gpu_device: unknown device", at.Add(time.Minute)),
+				device("GPU-3", 2, functions.GPUEjected, "Xid 79", time.Time{}), device("GPU-4", 3, functions.GPUUnread, "no reading for 4s", time.Time{}), mig,
+				{UUID: "GPU-6", Index: 6, Assumed: true, State: functions.GPUFree},
+			},
+			GPUHost: &functions.GPUHostInfo{State: functions.GPUHostOff, Reason: "gpu_host: driver not loaded", Until: at, Source: "nvml", Driver: "580.65.06", CUDA: "13.0",
+				Unsuited: []functions.UnsuitedImage{{Image: "cuda:14", Reason: "unsatisfied condition: cuda>=14", Until: at}}},
+		},
+		Alive: true, LastSeen: time.Now(), Free: functions.Resources{Tasks: 5},
+	}}
+}
+
+func (w *world) Readmit(_ context.Context, node functions.NodeID, uuid string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.deaf == nil {
+		w.readmitted = append(w.readmitted, string(node)+"/"+uuid)
+	}
+	return w.deaf
 }
 
 func (w *world) ReadLog(_ context.Context, _ functions.NodeID, _ functions.TaskID, attempt int, after int64) (out []functions.LogLine, err error) {

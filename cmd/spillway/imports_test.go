@@ -61,6 +61,7 @@ var allowed = map[string][]string{
 	"runtime/gpu":                       {"functions", "runtime/gpu/probe"},
 	"runtime/gpu/probe":                 {"functions"},
 	"runtime/gpu/probe/probetest":       {"functions", "runtime/gpu/probe"},
+	"runtime/gpu/preflight":             {"functions", "runtime", "runtime/cdi", "runtime/docker", "runtime/gpu/probe"},
 	"runtime/pool":                      {"functions"},
 	"runtime/serve":                     {"functions", "runtime", "runtime/entry", "runtime/entry/wire"},
 	"runtime/entry":                     {"functions", "runtime", "runtime/entry/wire", "golang.org/x/sys/..."},

@@ -10,10 +10,10 @@ import (
 	"github.com/spillway/spillway/functions/spec"
 )
 
-// TestReadmeIsTrue holds the README, and the guide that it leads to, to the tree:
+// TestReadmeIsTrue holds the README, and the guides that it leads to, to the tree:
 // every file that they name is there, every make target, and every flag of spillway.
 func TestReadmeIsTrue(t *testing.T) {
-	for _, page := range []string{"README.md", "deploy/runtimes.md"} {
+	for _, page := range []string{"README.md", "deploy/runtimes.md", "deploy/gpu-host.md"} {
 		t.Run(page, func(t *testing.T) { holdTrue(t, page) })
 	}
 }
@@ -34,7 +34,7 @@ func holdTrue(t *testing.T, page string) {
 			t.Errorf("it names %s: %v", quoted[1], err)
 		}
 	}
-	for _, m := range regexp.MustCompile(`make ([a-z]+)`).FindAllStringSubmatch(string(readme), -1) {
+	for _, m := range regexp.MustCompile("(?m)(?:^|[`;&]) *make ([a-z]+)").FindAllStringSubmatch(string(readme), -1) {
 		if !strings.Contains(string(makefile), "\n"+m[1]+":") {
 			t.Errorf("it names the target %s, which the Makefile has not", m[1])
 		}

@@ -183,10 +183,13 @@ func diskShare(set, dir string, usual functions.Bytes, parts int) (functions.Byt
 }
 
 // hostChecks are what doctor looks at on this machine.
-func hostChecks(getenv func(string) string) []cli.Check {
+func hostChecks(getenv func(string) string) []cli.Check { return runtimeChecks(hostConfig(getenv)) }
+
+// hostConfig is what the environment says of this machine's engines.
+func hostConfig(getenv func(string) string) Config {
 	cfg := Default()
 	cfg.Node.DockerHost = cmp.Or(getenv("SPILLWAY_NODE_DOCKER_HOST"), getenv("DOCKER_HOST"))
 	cfg.Node.Containerd = getenv("SPILLWAY_NODE_CONTAINERD")
 	cfg.Node.OCIRuntime = getenv("SPILLWAY_NODE_OCI_RUNTIME")
-	return runtimeChecks(cfg)
+	return cfg
 }

@@ -156,7 +156,7 @@ func (s *server) build(ctx context.Context, withNode bool) (err error) {
 		OpenMounts: []gateway.Mount{s.hooks(), page.Routes},
 		Collectors: append(append(s.retention.Collectors(), s.webhooks.Collectors()...), s.ingest),
 		Sweep:      min(s.cfg.Reconcile, 30*time.Second),
-		Version:    version, Log: s.log,
+		Version:    version, Log: s.log, Nodes: s.engine,
 	}); err != nil {
 		return err
 	}
@@ -200,7 +200,7 @@ func (s *server) run(ctx context.Context, ln net.Listener, out io.Writer) error 
 	work.Go(func() error {
 		return project(ctx, s.engine, s.tasks, s.publishers()...)
 	})
-	work.Go(func() error { return s.engine.ServeHeartbeats(ctx, s.scheduler.Heartbeat) })
+	work.Go(func() error { return s.engine.ServeHeartbeats(ctx, s.heard) })
 	work.Go(func() error { return s.engine.SubscribeProgress(ctx, s.gateway.Feed.Progress) })
 	work.Go(func() error { return s.engine.Lead(ctx, s.cfg.Node.ID, s.tasks, s.lead) })
 	if s.node != nil {
@@ -238,6 +238,12 @@ func (s *server) run(ctx context.Context, ln net.Listener, out io.Writer) error 
 		return nil // stopping is what was asked for
 	}
 	return err
+}
+
+// heard takes a node's report. The lease is the scheduler's to grant.
+func (s *server) heard(hb functions.Heartbeat) bool {
+	s.gateway.SawNode(hb.Node)
+	return s.scheduler.Heartbeat(hb)
 }
 
 // lead does what one server does for all, for as long as it leads.

@@ -18,12 +18,25 @@ type NodeHandler interface {
 	ReadLog(ctx context.Context, task functions.TaskID, attempt int, afterLine int64) ([]functions.LogLine, error)
 }
 
+// Readmitter is a NodeHandler that has GPUs. Readmit ends the quarantine or the
+// ejection of the one that uuid names, or of all when it is empty; ErrNotFound
+// when there is none.
+type Readmitter interface {
+	Readmit(ctx context.Context, uuid string) error
+}
+
 // The verbs of node subjects.
 const (
-	verbRun  = "run"
-	verbKill = "kill"
-	verbLog  = "log"
+	verbRun     = "run"
+	verbKill    = "kill"
+	verbLog     = "log"
+	verbReadmit = "readmit"
 )
+
+// readmitRequest names a GPU; empty means all of the node's.
+type readmitRequest struct {
+	UUID string `json:"uuid,omitempty"`
+}
 
 // logRequest asks for a part of an attempt's log; logPart is the answer.
 type logRequest struct {
@@ -46,7 +59,7 @@ func (l *Log) ServeNode(ctx context.Context, id functions.NodeID, h NodeHandler)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	verbs := map[string]answerer{verbRun: admitting(h), verbKill: killing(h), verbLog: reading(h)}
+	verbs := map[string]answerer{verbRun: admitting(h), verbKill: killing(h), verbLog: reading(h), verbReadmit: readmitting(h)}
 	ended := make(chan error, len(verbs))
 	for verb, handle := range verbs {
 		go func() { ended <- l.answer(ctx, nodeSubject(id, verb), most, handle) }()
@@ -97,6 +110,20 @@ func reading(h NodeHandler) answerer {
 	}
 }
 
+func readmitting(h NodeHandler) answerer {
+	return func(ctx context.Context, data []byte) (any, error) {
+		var q readmitRequest
+		if err := json.Unmarshal(data, &q); err != nil {
+			return nil, unreadable(err)
+		}
+		r, ok := h.(Readmitter)
+		if !ok {
+			return nil, functions.NotFound("no_such_gpu", "the node has no GPUs")
+		}
+		return nil, r.Readmit(ctx, q.UUID)
+	}
+}
+
 func unreadable(err error) error {
 	return functions.Invalid("bad_request", "the request cannot be read").WithCause(err)
 }
@@ -125,6 +152,13 @@ func (l *Log) Run(ctx context.Context, id functions.NodeID, a functions.Assignme
 // Kill orders a node to stop an attempt. Errors are as of Run.
 func (l *Log) Kill(ctx context.Context, id functions.NodeID, k functions.Kill) error {
 	return l.order(ctx, id, verbKill, k, nil)
+}
+
+// Readmit orders a node to offer a GPU again that it has quarantined or ejected;
+// an empty uuid means all of its GPUs. Errors are as of Run, and those of
+// Readmitter.
+func (l *Log) Readmit(ctx context.Context, id functions.NodeID, uuid string) error {
+	return l.order(ctx, id, verbReadmit, readmitRequest{uuid}, nil)
 }
 
 // ReadLog returns what a node holds of an attempt's log after line number

@@ -481,6 +481,20 @@ func TestWorkersAndQueues(t *testing.T) {
 		node("g1", true, 1, functions.GPUInfo{State: functions.GPULeased}), node("c1", true, 0),
 		node("sick", true, 0, functions.GPUInfo{State: functions.GPUQuarantined}), node("gone", false, 2, functions.GPUInfo{State: functions.GPUFree}),
 	}
+	off := node("off", true, 0, functions.GPUInfo{State: functions.GPUFree})
+	off.GPUHost = &functions.GPUHostInfo{State: functions.GPUHostOff, Reason: "driver not loaded"}
+	shared := node("g2", true, 2, functions.GPUInfo{State: functions.GPULeased, Leases: make([]functions.GPULease, 2)}, functions.GPUInfo{State: functions.GPUEjected})
+	for name, c := range map[string]struct {
+		n    functions.NodeStatus
+		want bool
+	}{
+		"off": {off, false}, "shared": {shared, true}, "ejected": {node("e", true, 0, functions.GPUInfo{State: functions.GPUEjected}), false},
+		"unread": {node("u", true, 0, functions.GPUInfo{State: functions.GPUUnread}), false},
+	} {
+		if got := healthyGPU(c.n); got != c.want {
+			t.Errorf("a GPU host that is %s: %v", name, got)
+		}
+	}
 	for path, want := range map[string]string{
 		"/api/v1/status/workers": `{"workers":{"total":3,"gpu":1,"cpu":2,"details":{` +
 			`"c1":{"type":"cpu","active_tasks":0,"max_tasks":4,"queues":["celery"]},` +

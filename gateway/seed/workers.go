@@ -66,7 +66,11 @@ func (a *API) workers(w http.ResponseWriter, r *http.Request) error {
 	return a.answer(w, r, http.StatusOK, out)
 }
 
+// healthyGPU reports whether a GPU of the node can be had, now or after its task.
 func healthyGPU(n functions.NodeStatus) bool {
+	if n.GPUHost != nil && n.GPUHost.State == functions.GPUHostOff {
+		return false
+	}
 	return slices.ContainsFunc(n.GPUs, func(g functions.GPUInfo) bool { return g.State.Healthy() })
 }
 

@@ -27,7 +27,7 @@ func gatewayChecks(c *client, nodes []functions.NodeStatus, err error) []Check {
 		{Name: "gateway is ready", Fix: "the part with a minus is not there: read the server's log", Run: c.checkReady},
 		{Name: "a node is ready", Fix: "start one with: spillway node; spillway nodes says why one is not ready",
 			Run: func(context.Context) (string, error) { return checkNodes(nodes, err) }},
-		{Name: "GPUs are well", Fix: "spillway nodes says why; until then tasks that only prefer a GPU run on the CPU",
+		{Name: "GPUs are well", Fix: "spillway nodes --gpus says why, and spillway doctor --gpu on that node what to do; until then tasks that only prefer a GPU run on the CPU",
 			Run: func(context.Context) (string, error) { return checkGPUs(nodes, err) }},
 		{Name: "store is reachable from here", Fix: "set the server's --store-public to an address that this machine can open", Run: c.checkStore},
 	}
@@ -94,15 +94,19 @@ func checkGPUs(nodes []functions.NodeStatus, err error) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	var all []functions.GPUInfo
+	var all functions.NodeInfo
 	var sick string
 	for _, n := range nodes {
 		if !n.Alive {
 			continue
 		}
-		all = append(all, n.GPUs...)
+		all.GPUs = append(all.GPUs, n.GPUs...)
+		if h := n.GPUHost; h != nil && h.State == functions.GPUHostOff {
+			sick += fmt.Sprintf("; all of %s: %s", n.ID, h.Reason)
+			continue
+		}
 		for _, g := range n.GPUs {
-			if g.State == functions.GPUQuarantined {
+			if !g.State.Healthy() {
 				sick += fmt.Sprintf("; %s on %s: %s", g.UUID, n.ID, g.Reason)
 			}
 		}
@@ -110,7 +114,7 @@ func checkGPUs(nodes []functions.NodeStatus, err error) (string, error) {
 	if sick != "" {
 		return "", warn("%s%s", gpuCell(all), sick)
 	}
-	if len(all) == 0 {
+	if len(all.GPUs) == 0 {
 		return "", skip("no node has one; tasks that only prefer a GPU run on the CPU")
 	}
 	return gpuCell(all), nil

@@ -14,8 +14,11 @@ type App struct {
 	Out    io.Writer
 	Err    io.Writer
 	Getenv func(string) string
-	Checks []Check     // what doctor checks on this machine
-	Images LocalImages // zero = there is no images command
+	Checks []Check // what doctor checks on this machine
+	// GPUChecks are what doctor --gpu checks on this machine, in turn; image is what
+	// its container is made of, or empty. release lets go of what they use.
+	GPUChecks func(image string) (checks []Check, release func(), err error)
+	Images    LocalImages // zero = there is no images command
 }
 
 // flags are shared by every client command.

@@ -39,6 +39,21 @@ func functionNames(app App, f *flags, most int) cobra.CompletionFunc {
 	})
 }
 
+// nodeNames completes the first most arguments with the names of nodes.
+func nodeNames(app App, f *flags, most int) cobra.CompletionFunc {
+	return live(app, f, most, func(ctx context.Context, c *client) ([]cobra.Completion, error) {
+		nodes, err := c.nodes(ctx, nil)
+		if err != nil {
+			return nil, err
+		}
+		var names []cobra.Completion
+		for _, n := range nodes {
+			names = append(names, cobra.CompletionWithDesc(string(n.ID), nodeState(n)))
+		}
+		return names, nil
+	})
+}
+
 // taskIDs completes the first most arguments with the ids of the newest tasks;
 // query narrows them.
 func taskIDs(app App, f *flags, most int, query string) cobra.CompletionFunc {

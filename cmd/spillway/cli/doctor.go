@@ -1,10 +1,12 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -16,8 +18,10 @@ import (
 // Check is one thing that must hold. Run returns what was found.
 type Check struct {
 	Name string
-	Fix  string // what to do when it fails; the error's own hint goes first
+	Fix  string // what to do when it fails; empty = the error's own hint
 	Run  func(ctx context.Context) (found string, err error)
+	// Limit bounds the check; 0 = checkLimit.
+	Limit time.Duration
 	// Driver is the runtime that the check is about, as nodes name theirs. Where
 	// no node uses it, its failure stops nothing, and counts as skipped.
 	Driver string
@@ -33,6 +37,11 @@ var (
 func skip(format string, args ...any) error { return &tagged{errSkip, fmt.Errorf(format, args...)} }
 func warn(format string, args ...any) error { return &tagged{errWarn, fmt.Errorf(format, args...)} }
 
+// Skipped and Warned mark an error of a check that is no failure: there is nothing
+// to look at here, or what was found stops no task.
+func Skipped(err error) error { return &tagged{errSkip, err} }
+func Warned(err error) error  { return &tagged{errWarn, err} }
+
 // checkLimit bounds one check.
 const checkLimit = 5 * time.Second
 
@@ -46,20 +55,27 @@ type result struct {
 }
 
 func doctorCommand(app App, f *flags) *cobra.Command {
-	return &cobra.Command{
+	var gpu bool
+	var image string
+	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Check this machine and the gateway; each failure says how to fix it",
 		Long: "Check this machine and the gateway; each failure says how to fix it. The exit code is 1 when a check failed.\n" +
-			"Warnings and checks that are skipped, with the reason, do not count.",
-		Example: "  spillway doctor\n  spillway doctor --server https://spillway.example.com -o json",
+			"Warnings and checks that are skipped, with the reason, do not count.\n" +
+			"With --gpu, run on a GPU host and without a gateway: it proves each step of deploy/gpu-host.md, from the driver to a\n" +
+			"container that sees a GPU, one after the other. Begin with the first that failed.",
+		Example: "  spillway doctor\n  spillway doctor --server https://spillway.example.com -o json\n" +
+			"  spillway doctor --gpu\n  spillway doctor --gpu --image debian:bookworm-slim",
 		GroupID: groupCluster,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := newClient(app, f)
+			if image != "" && !gpu {
+				return usage("--image is for --gpu")
+			}
+			results, err := diagnose(cmd.Context(), app, f, gpu, image)
 			if err != nil {
 				return err
 			}
-			results := examine(cmd.Context(), c, app.Checks)
 			if err := context.Cause(cmd.Context()); err != nil {
 				return err
 			}
@@ -73,12 +89,62 @@ func doctorCommand(app App, f *flags) *cobra.Command {
 				return err
 			}
 			if failed > 0 {
-				return fmt.Errorf("%d of %d checks failed", failed, len(results))
+				return summary(results, failed, gpu)
 			}
 			return nil
 		},
 	}
+	cmd.Flags().BoolVar(&gpu, "gpu", false, "check that containers can have this machine's GPUs, step by step; asks no gateway")
+	cmd.Flags().StringVar(&image, "image", "", "with --gpu, the image of the container that is tried; default one that Docker has")
+	return cmd
 }
+
+// diagnose runs the checks that were asked for.
+func diagnose(ctx context.Context, app App, f *flags, gpu bool, image string) ([]result, error) {
+	if gpu {
+		return inTurn(ctx, app, f, image)
+	}
+	c, err := newClient(app, f)
+	if err != nil {
+		return nil, err
+	}
+	return examine(ctx, c, app.Checks), nil
+}
+
+// inTurn runs the checks of a GPU host one after the other, since each builds on
+// those before it.
+func inTurn(ctx context.Context, app App, f *flags, image string) ([]result, error) {
+	checks, release, err := app.GPUChecks(image)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	var results []result
+	for _, ch := range checks {
+		if ctx.Err() != nil {
+			break
+		}
+		results = append(results, ch.examine(ctx, nil))
+		if !quiet(f.output) && terminal(app.Err) {
+			fmt.Fprintf(app.Err, "%s: %s\n", ch.Name, results[len(results)-1].State)
+		}
+	}
+	return results, nil
+}
+
+// summary is the error of a report with failures. Where the checks build on each
+// other, the first failure is the one to mend.
+func summary(results []result, failed int, inTurn bool) error {
+	e := functions.NewError(errChecks, "checks_failed", "%d of %d checks failed", failed, len(results))
+	i := slices.IndexFunc(results, func(r result) bool { return r.State == "failed" })
+	if inTurn {
+		return e.WithHint("begin with %q: %s", results[i].Check, results[i].Fix)
+	}
+	return e
+}
+
+// errChecks marks a report with failures.
+var errChecks = errors.New("checks failed")
 
 // planned is a check, and why it is skipped; nil = it is not.
 type planned struct {
@@ -120,7 +186,7 @@ func examine(ctx context.Context, c *client, host []Check) []result {
 
 // examine runs one check, unless there is a reason not to.
 func (ch Check) examine(ctx context.Context, not error) result {
-	ctx, cancel := context.WithTimeout(ctx, checkLimit)
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(ch.Limit, checkLimit))
 	defer cancel()
 	start := time.Now()
 	found, err := "", not
@@ -139,7 +205,7 @@ func (ch Check) examine(ctx context.Context, not error) result {
 	case errors.Is(err, errWarn):
 		r.State = "warning"
 	}
-	if r.Fix = ch.Fix; errors.Is(err, functions.ErrForbidden) {
+	if r.Fix = cmp.Or(ch.Fix, hintOf(err)); errors.Is(err, functions.ErrForbidden) {
 		r.Fix = keyHint
 	}
 	return r

@@ -38,6 +38,7 @@ func deployCommand(app App, f *flags) *cobra.Command {
 					failed = fmt.Errorf("deploy %s: %w", arg, err)
 					break
 				}
+				warned(app, raw)
 				all = append(all, raw)
 			}
 			if failed != nil && len(all) == 0 {

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -24,6 +25,7 @@ func accepted(app App, f *flags, resp *http.Response, print bool) (id string, er
 	if err := decode(raw, &ticket); err != nil {
 		return "", err
 	}
+	warned(app, raw)
 	switch {
 	case !print:
 	case quiet(f.output):
@@ -32,6 +34,14 @@ func accepted(app App, f *flags, resp *http.Response, print bool) (id string, er
 		_, err = fmt.Fprintln(app.Out, ticket.ID)
 	}
 	return string(ticket.ID), err
+}
+
+// warned passes on what an answer warns of: what was accepted may never run.
+func warned(app App, raw json.RawMessage) {
+	var v struct{ Warning string }
+	if json.Unmarshal(raw, &v) == nil && v.Warning != "" {
+		fmt.Fprintf(app.Err, "warning: %s\n", v.Warning)
+	}
 }
 
 // outlast waits for a task's end until the given time. A task that has not ended

@@ -130,6 +130,7 @@ func (u *uploader) begin(ctx context.Context) (s session, err error) {
 	if err != nil {
 		return s, err
 	}
+	warned(u.app, raw)
 	return s, decode(raw, &s)
 }
 

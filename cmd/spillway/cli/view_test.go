@@ -135,9 +135,14 @@ func TestGPUCell(t *testing.T) {
 		{nil, "none"},
 		{[]functions.GPUInfo{{State: functions.GPUFree}, {State: functions.GPUFree}}, "2 free"},
 		{[]functions.GPUInfo{{State: functions.GPUQuarantined, Reason: "no driver"}, {State: functions.GPULeased}}, "1 leased, 1 quarantined (no driver)"},
+		{[]functions.GPUInfo{{State: functions.GPUUnread, Reason: "no reading"}, {State: functions.GPUEjected, Reason: "Xid 79"}}, "1 ejected (Xid 79), 1 unread (no reading)"},
 	} {
-		if got := gpuCell(c.gpus); got != c.want {
+		if got := gpuCell(functions.NodeInfo{GPUs: c.gpus}); got != c.want {
 			t.Errorf("%v: %q, want %q", c.gpus, got, c.want)
 		}
+	}
+	off := functions.NodeInfo{GPUHost: &functions.GPUHostInfo{State: functions.GPUHostOff, Reason: "driver not loaded"}}
+	if got := gpuCell(off); got != "off (driver not loaded)" {
+		t.Errorf("a host that is off: %q", got)
 	}
 }
