@@ -36,6 +36,8 @@ func (n *stubNode) Admit(_ context.Context, a functions.Assignment) error {
 
 func (n *stubNode) Kill(context.Context, functions.Kill) error { return nil }
 
+func (n *stubNode) Readmit(context.Context, string) error { return nil }
+
 func (n *stubNode) ReadLog(context.Context, functions.TaskID, int, int64) ([]functions.LogLine, error) {
 	return nil, nil
 }

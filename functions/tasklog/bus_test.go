@@ -24,6 +24,10 @@ func (n *node) ReadLog(_ context.Context, _ functions.TaskID, _ int, after int64
 	return n.lines[min(int(after), len(n.lines)):], nil
 }
 
+func (n *node) Readmit(context.Context, string) error {
+	return functions.NotFound("no_such_gpu", "the node has no GPUs")
+}
+
 // call repeats f while the node is not connected yet.
 func whenConnected(t *testing.T, f func() error) error {
 	t.Helper()

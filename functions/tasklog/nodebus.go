@@ -16,12 +16,8 @@ type NodeHandler interface {
 	Kill(ctx context.Context, k functions.Kill) error
 	// ReadLog returns lines with numbers over afterLine, oldest first; it need not return all.
 	ReadLog(ctx context.Context, task functions.TaskID, attempt int, afterLine int64) ([]functions.LogLine, error)
-}
-
-// Readmitter is a NodeHandler that has GPUs. Readmit ends the quarantine or the
-// ejection of the one that uuid names, or of all when it is empty; ErrNotFound
-// when there is none.
-type Readmitter interface {
+	// Readmit ends the quarantine or the ejection of the GPU that uuid names, or of
+	// all when it is empty; ErrNotFound when there is none.
 	Readmit(ctx context.Context, uuid string) error
 }
 
@@ -116,11 +112,7 @@ func readmitting(h NodeHandler) answerer {
 		if err := json.Unmarshal(data, &q); err != nil {
 			return nil, unreadable(err)
 		}
-		r, ok := h.(Readmitter)
-		if !ok {
-			return nil, functions.NotFound("no_such_gpu", "the node has no GPUs")
-		}
-		return nil, r.Readmit(ctx, q.UUID)
+		return nil, h.Readmit(ctx, q.UUID)
 	}
 }
 
@@ -155,8 +147,7 @@ func (l *Log) Kill(ctx context.Context, id functions.NodeID, k functions.Kill) e
 }
 
 // Readmit orders a node to offer a GPU again that it has quarantined or ejected;
-// an empty uuid means all of its GPUs. Errors are as of Run, and those of
-// Readmitter.
+// an empty uuid means all of its GPUs. Errors are as of Run, and ErrNotFound.
 func (l *Log) Readmit(ctx context.Context, id functions.NodeID, uuid string) error {
 	return l.order(ctx, id, verbReadmit, readmitRequest{uuid}, nil)
 }
