@@ -58,6 +58,7 @@ var allowed = map[string][]string{
 	"runtime/containerd/containerdtest": {},
 	"runtime/gpu":                       {"functions"},
 	"runtime/gpu/probe":                 {"functions"},
+	"runtime/gpu/gpusim":                {"functions", "runtime", "runtime/gpu/probe"},
 	"runtime/pool":                      {"functions"},
 	"runtime/serve":                     {"functions", "runtime", "runtime/entry", "runtime/entry/wire"},
 	"runtime/entry":                     {"functions", "runtime", "runtime/entry/wire", "golang.org/x/sys/..."},

@@ -35,7 +35,13 @@ func newNode(ctx context.Context, cfg Config, l *tasklog.Log, st *objects.Store,
 }
 
 func assemble(cfg Config, chosen choice, l *tasklog.Log, st *objects.Store, deployed node.Deployed, local node.Local, log *slog.Logger) (*node.Node, error) {
-	gpus, err := gpu.New(gpu.Config{Devices: gpu.Assumed(cfg.Node.AssumeGPU)})
+	devices := gpu.Assumed(cfg.Node.AssumeGPU)
+	if simulated, err := simulatedGPUs(cfg.Node, log); err != nil {
+		return nil, err
+	} else if simulated != nil {
+		devices, chosen.driver = simulated.Devices(), simulated.Wrap(chosen.driver)
+	}
+	gpus, err := gpu.New(gpu.Config{Devices: devices})
 	if err != nil {
 		return nil, err
 	}
