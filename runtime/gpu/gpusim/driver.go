@@ -128,12 +128,11 @@ func (d *driver) Start(ctx context.Context, id runtime.ID, io runtime.Streams) e
 		return nil
 	}
 	u := use{devices: l.indices, memory: l.memory}
-	asked, own := wanted(io.Stdin)
-	if own {
+	if asked, ok := wanted(io.Stdin); ok {
 		u.memory = asked
 	}
-	if !d.host.take(id, u, own) {
-		d.endAtOnce(l, io, words(OutOfMemory, d.host.uuid(l.indices[0]))+". Tried to allocate "+asked.String(), kinds[OutOfMemory].code)
+	if !d.host.take(id, u) {
+		d.endAtOnce(l, io, words(OutOfMemory, d.host.uuid(l.indices[0])), kinds[OutOfMemory].code)
 		return nil
 	}
 	if err := d.Driver.Start(ctx, id, io); err != nil {

@@ -238,6 +238,39 @@ func TestAProgramThatTakesMoreThanThereIs(t *testing.T) {
 	}
 }
 
+// A device that is promised twice shows it as a real one would.
+func TestWhoComesLastIsOutOfMemory(t *testing.T) {
+	for _, c := range []struct {
+		first, second string // what each was told that it has; empty = the device
+		fits          bool
+	}{
+		{"", "", false}, {"", "1024", false}, {"1024", "", false}, {"81920", "81920", false}, {"40960", "40960", true}, {"40960", "40961", false},
+	} {
+		_, d := host(t, box())
+		env := func(mib string) []string {
+			if mib == "" {
+				return nil
+			}
+			return []string{"TASK_GPU_MEMORY_MIB=" + mib}
+		}
+		id, err := d.Create(t.Context(), runtime.Spec{Image: "box", Command: []string{"sleep", "60000"}, Env: env(c.first), GPUs: []string{"SIM-n-0"}})
+		if err == nil {
+			err = d.Start(t.Context(), id, runtime.Streams{})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		exit, stderr, err := launched(t, d, "{}", env(c.second)...)
+		class := runtime.ClassifyRun(exit, true, stderr, false)
+		if err != nil || (class == "") != c.fits || (class == functions.GPUMemory) == c.fits {
+			t.Errorf("%q beside %q: %q, %v; fits: %v", c.second, c.first, class, err, c.fits)
+		}
+		if err := d.Remove(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestALostDeviceIsLostUntilItIsMended(t *testing.T) {
 	devices, err := ParseDevices("2x80GiB", "n")
 	if err != nil {

@@ -131,13 +131,15 @@ func (h *Host) read() probe.Reading {
 
 // readDevice is called with the mutex held.
 func (h *Host) readDevice(d probe.Device) probe.Device {
-	busy := false
+	if h.inUse(d.Index) {
+		d.Utilisation = 80
+	}
 	for _, u := range h.uses {
-		if slices.Contains(u.devices, d.Index) {
-			busy = true
-			if u.memory == 0 {
-				d.Used = d.Total
-			}
+		switch {
+		case !slices.Contains(u.devices, d.Index):
+		case u.memory == 0:
+			d.Used = d.Total
+		default:
 			d.Used += u.memory
 		}
 	}
@@ -147,9 +149,6 @@ func (h *Host) readDevice(d probe.Device) probe.Device {
 	}
 	d.Used = min(d.Used, d.Total)
 	d.Free = d.Total - d.Used
-	if busy {
-		d.Utilisation = 80
-	}
 	if h.lost[d.Index] {
 		if len(h.cfg.Faults.inForce(Lost, d.Index)) == 0 {
 			delete(h.lost, d.Index) // mended
@@ -184,19 +183,36 @@ func (h *Host) firstLost(indices []int) string {
 	return ""
 }
 
-// take lets a container have memory of its devices; false when one of them has
-// less than a program asks for.
-func (h *Host) take(id runtime.ID, u use, asked bool) bool {
+// take lets a container have memory of its devices. It reports false when one of
+// them has less left: as on a real one, who comes last is out of memory. A
+// container that takes a whole device shares it with somebody else's processes
+// at most.
+func (h *Host) take(id runtime.ID, u use) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, i := range u.devices {
-		if asked && h.readDevice(h.cfg.Devices[i]).Free < u.memory {
+		d := h.readDevice(h.cfg.Devices[i])
+		if u.whole(d) && h.inUse(i) || !u.whole(d) && d.Free < u.memory {
 			return false
 		}
 	}
 	h.uses[id] = u
 	h.changed()
 	return true
+}
+
+// whole reports whether the container takes all of a device.
+func (u use) whole(d probe.Device) bool { return u.memory == 0 || u.memory == d.Total }
+
+// inUse reports whether a container uses the device already. It is called with
+// the mutex held.
+func (h *Host) inUse(index int) bool {
+	for _, u := range h.uses {
+		if slices.Contains(u.devices, index) {
+			return true
+		}
+	}
+	return false
 }
 
 // giveBack ends what a container takes. Giving back what is gone does nothing.
