@@ -37,6 +37,7 @@ type driver struct {
 type launch struct {
 	indices []int           // of its devices
 	memory  functions.Bytes // it takes of each device; 0 = all
+	serves  bool            // one task after another: what it takes, and when, is not known
 	ended   *ending         // set by Start, where a fault took the program's place
 }
 
@@ -52,7 +53,8 @@ func (d *driver) Create(ctx context.Context, spec runtime.Spec) (runtime.ID, err
 	if len(spec.GPUs) == 0 {
 		return d.Driver.Create(ctx, spec)
 	}
-	l := &launch{memory: promised(spec.Env)}
+	_, serves := spec.Labels[runtime.LabelServe]
+	l := &launch{memory: promised(spec.Env), serves: serves}
 	var missing string
 	if l.indices, missing = d.host.find(spec.GPUs); missing != "" {
 		message := words(NoDevice, missing)
@@ -131,7 +133,7 @@ func (d *driver) Start(ctx context.Context, id runtime.ID, io runtime.Streams) e
 	if asked, ok := wanted(io.Stdin); ok {
 		u.memory = asked
 	}
-	if !d.host.take(id, u) {
+	if !l.serves && !d.host.take(id, u) {
 		d.endAtOnce(l, io, words(OutOfMemory, d.host.uuid(l.indices[0])), kinds[OutOfMemory].code)
 		return nil
 	}

@@ -225,6 +225,35 @@ func TestReadingsFollowWhatRuns(t *testing.T) {
 	}
 }
 
+// A container that waits for its next task makes room for any other.
+func TestAContainerThatServesTakesNothing(t *testing.T) {
+	h, d := host(t, box(), "missing:first=1")
+	start := func() (runtime.ID, runtime.Exit) {
+		t.Helper()
+		id, err := d.Create(t.Context(), runtime.Spec{Image: "box", GPUs: []string{"SIM-n-0"}, Labels: map[string]string{runtime.LabelServe: "f@1"}})
+		if err == nil {
+			err = d.Start(t.Context(), id, runtime.Streams{})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r := read(t, h, 0); r.Used != 0 {
+			t.Errorf("%s used", r.Used)
+		}
+		exit, err := d.Wait(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return id, exit
+	}
+	if _, exit := start(); exit.Code != 1 {
+		t.Errorf("it ended with %+v, and was to meet a fault", exit)
+	}
+	if _, exit := start(); exit.Code != 0 {
+		t.Errorf("it ended with %+v", exit)
+	}
+}
+
 func TestAProgramThatTakesMoreThanThereIs(t *testing.T) {
 	h, d := host(t, box(), "foreign=50GiB@0")
 	for event, class := range map[string]functions.Class{`{"gpu_mib": 20480}`: "", `{"gpu_mib": 40960}`: functions.GPUMemory} {

@@ -1,0 +1,38 @@
+package e2e
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/spillway/spillway/functions"
+)
+
+// TestRehearsalWithRealContainers adds GPUs that are not there to a real engine:
+// what it launches for them are real containers, and the faults are ours.
+func TestRehearsalWithRealContainers(t *testing.T) {
+	needShell(t, "")
+	srv := server(t, "--simulate-gpu", "2x80GiB", "--fail", "device@0", "--fail", "missing:first=1@1")
+	deploySpec(t, srv, shell("where", `echo "{\"device\":\"$TASK_DEVICE\",\"gpus\":\"$TASK_SIMULATED_GPUS\",\"visible\":\"$NVIDIA_VISIBLE_DEVICES\"}" > $TASK_RESULT_FILE`))
+	want := func(chained, gpus string) {
+		t.Helper()
+		task := run(t, srv, "where", `{}`, map[string]string{"Spillway-Device": "preferred"})
+		if got := chain(task); got != chained {
+			t.Fatalf("attempts %s, want %s", got, chained)
+		}
+		var saw struct{ Device, GPUs, Visible string }
+		if err := srv.JSON(t.Context(), "GET", "/v1/tasks/"+string(task.ID)+"/result", nil, &saw); err != nil {
+			t.Fatal(err)
+		}
+		if saw.Device != task.DeviceUsed || saw.GPUs != gpus || saw.Visible != "void" {
+			t.Errorf("the container saw %+v; want what the task used (%s), %q, and no real GPU", saw, task.DeviceUsed, gpus)
+		}
+	}
+	first, second := "SIM-"+nodeName(t)+"-0", "SIM-"+nodeName(t)+"-1"
+	want("gpu_device:"+first+" gpu_missing:"+second+" ok:cpu", "")
+	want("gpu_device:"+first+" ok:"+second, second)
+
+	task := run(t, srv, "where", `{}`, map[string]string{"Spillway-Device": "never"})
+	if chain(task) != "ok:cpu" || task.Status != string(functions.Succeeded) || strings.Contains(task.FallbackReason, "gpu") {
+		t.Errorf("a task for the CPU: %s, %q; want nothing of the rehearsal", chain(task), task.FallbackReason)
+	}
+}
