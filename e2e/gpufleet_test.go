@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -21,6 +22,7 @@ type fleet struct {
 	*harness.Server
 	t     *testing.T
 	nodes map[string]*harness.Node
+	logs  map[string]*logBuffer // of the nodes
 }
 
 func newFleet(t *testing.T) *fleet {
@@ -39,30 +41,52 @@ func newFleet(t *testing.T) *fleet {
 		t.Fatalf("%v\n%s", err, log.tail())
 	}
 	stopAfter(t, "server", srv, log)
-	return &fleet{Server: srv, t: t, nodes: map[string]*harness.Node{}}
+	return &fleet{Server: srv, t: t, nodes: map[string]*harness.Node{}, logs: map[string]*logBuffer{}}
 }
 
 // node starts a node with simulated GPUs.
-func (f *fleet) node(id, gpus string, args ...string) *harness.Node {
-	f.t.Helper()
-	return f.cpuNode(id, append([]string{"--simulate-gpu", gpus}, args...)...)
-}
-
-func (f *fleet) cpuNode(id string, args ...string) *harness.Node {
+func (f *fleet) node(id, gpus string, args ...string) {
 	f.t.Helper()
 	log := &logBuffer{}
 	ctx, cancel := context.WithTimeoutCause(f.t.Context(), time.Minute, errors.New("not ready within a minute"))
 	defer cancel()
 	n, err := f.StartNode(ctx, harness.NodeConfig{
 		ID: id, Data: filepath.Join(f.t.TempDir(), id), Log: log,
-		Args: append([]string{"--runtime", "simulated", "--cpus", "16", "--memory", "16GiB", "--disk-floor", "64MiB", "--log-level", "debug"}, args...),
+		Args: append([]string{"--runtime", "simulated", "--simulate-gpu", gpus, "--cpus", "16", "--memory", "16GiB", "--disk-floor", "64MiB", "--log-level", "debug"}, args...),
 	})
 	if err != nil {
 		f.t.Fatalf("%v\n%s", err, log.tail())
 	}
 	stopAfter(f.t, "node "+id, n, log)
-	f.nodes[id] = n
-	return n
+	f.nodes[id], f.logs[id] = n, log
+	eventually(f.t, 30*time.Second, "its GPUs are offered", func() bool {
+		for _, g := range f.gpus(id) {
+			if !g.State.Healthy() {
+				return false
+			}
+		}
+		return len(f.gpus(id)) > 0
+	})
+}
+
+// faulty is a file of faults, which the test writes and a node reads.
+type faulty struct {
+	t    *testing.T
+	path string
+}
+
+func newFaulty(t *testing.T, faults string) faulty {
+	t.Helper()
+	f := faulty{t, filepath.Join(t.TempDir(), "faults")}
+	f.write(faults)
+	return f
+}
+
+func (f faulty) write(faults string) {
+	f.t.Helper()
+	if err := os.WriteFile(f.path, []byte(faults+"\n"), 0o600); err != nil {
+		f.t.Fatal(err)
+	}
 }
 
 // stopAfter stops a process when the test is over, and shows its log when it failed.

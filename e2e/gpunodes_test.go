@@ -1,8 +1,6 @@
 package e2e
 
 import (
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,6 +10,55 @@ import (
 	"github.com/spillway/spillway/e2e/harness"
 	"github.com/spillway/spillway/functions"
 )
+
+// TestEachGPUFault meets each fault on the first of a node's two GPUs, and looks
+// at what becomes of a task that prefers a GPU, and at what its caller is told.
+func TestEachGPUFault(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		fault string
+		want  string // chain of attempts
+	}{
+		{"hang@0", "gpu_hung:SIM-a-0 ok:cpu"}, // first: it takes the launch's whole 30 seconds
+		{"no-toolkit@0", "gpu_host:SIM-a-0 ok:cpu"},
+		{"device@0", "gpu_device:SIM-a-0 ok:SIM-a-1"},
+		{"device", "gpu_device:SIM-a-0 gpu_device:SIM-a-1 ok:cpu"},
+		{"requirement@0", "gpu_image:SIM-a-0 ok:cpu"},
+		{"hook@0", "gpu_unknown:SIM-a-0 ok:cpu"},
+		{"oom@0", "gpu_memory:SIM-a-0 ok:cpu"},
+		{"lost@0", "gpu_lost:SIM-a-0 ok:SIM-a-1"},
+		{"missing@0", "gpu_missing:SIM-a-0 ok:cpu"},
+		{"unsuited@0", "gpu_unsuited:SIM-a-0 ok:cpu"},
+		{"declined@0", "declined:SIM-a-0 ok:cpu"},
+		{"slow=1s", "ok:SIM-a-0"},
+	} {
+		t.Run(c.fault, func(t *testing.T) {
+			t.Parallel()
+			f := newFleet(t)
+			f.node("a", "2x80GiB", "--fail", c.fault)
+			f.deploy("work", "spill_after: 0s")
+			header, task := f.call("work", `{"sleep_ms":10}`)
+			if got := chain(task); got != c.want {
+				t.Errorf("attempts %s, want %s", got, c.want)
+			}
+			used, last := "gpu", c.want[strings.LastIndex(c.want, ":")+1:]
+			first, _, _ := strings.Cut(c.want, ":")
+			reason := "" // only what ends on the CPU has fallen back
+			if last == "cpu" {
+				used, reason = "cpu", first+": "
+			}
+			got := header.Get("Spillway-Fallback-Reason")
+			if header.Get("Spillway-Device-Requested") != "preferred" || header.Get("Spillway-Device-Used") != used ||
+				!strings.HasPrefix(got, reason) || (reason == "") != (got == "") {
+				t.Errorf("the caller is told %q, %q, %q; want preferred, %s and why: %q",
+					header.Get("Spillway-Device-Requested"), header.Get("Spillway-Device-Used"), got, used, reason)
+			}
+			if n := header.Get("Spillway-Attempts"); n != strconv.Itoa(len(task.Attempts)) {
+				t.Errorf("the caller is told of %s attempts of %d", n, len(task.Attempts))
+			}
+		})
+	}
+}
 
 // TestGPUTasksSpread runs many tasks on three nodes with two GPUs each: all are
 // used, and none has two tasks at once. A simulated device that two tasks have
@@ -149,95 +196,4 @@ func TestGPUsThatJoinLate(t *testing.T) {
 		}
 	}
 	f.ended(long)
-}
-
-// TestEachGPUFault meets each fault on the first of a node's two GPUs, and looks
-// at what becomes of a task that prefers a GPU, and at what its caller is told.
-func TestEachGPUFault(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct {
-		fault string
-		want  string // chain of attempts
-	}{
-		{"no-toolkit@0", "gpu_host:SIM-a-0 ok:cpu"},
-		{"device@0", "gpu_device:SIM-a-0 ok:SIM-a-1"},
-		{"device", "gpu_device:SIM-a-0 gpu_device:SIM-a-1 ok:cpu"},
-		{"requirement@0", "gpu_image:SIM-a-0 ok:cpu"},
-		{"hook@0", "gpu_unknown:SIM-a-0 ok:cpu"},
-		{"hang@0", "gpu_hung:SIM-a-0 ok:cpu"},
-		{"oom@0", "gpu_memory:SIM-a-0 ok:cpu"},
-		{"lost@0", "gpu_lost:SIM-a-0 ok:SIM-a-1"},
-		{"missing@0", "gpu_missing:SIM-a-0 ok:cpu"},
-		{"unsuited@0", "gpu_unsuited:SIM-a-0 ok:cpu"},
-		{"declined@0", "declined:SIM-a-0 ok:cpu"},
-		{"slow=1s", "ok:SIM-a-0"},
-	} {
-		t.Run(c.fault, func(t *testing.T) {
-			t.Parallel()
-			f := newFleet(t)
-			f.node("a", "2x80GiB", "--fail", c.fault)
-			f.deploy("work", "spill_after: 0s")
-			header, task := f.call("work", `{"sleep_ms":10}`)
-			if got := chain(task); got != c.want {
-				t.Errorf("attempts %s, want %s", got, c.want)
-			}
-			used, last := "gpu", c.want[strings.LastIndex(c.want, ":")+1:]
-			first, _, _ := strings.Cut(c.want, ":")
-			reason := "" // only what ends on the CPU has fallen back
-			if last == "cpu" {
-				used, reason = "cpu", first+": "
-			}
-			got := header.Get("Spillway-Fallback-Reason")
-			if header.Get("Spillway-Device-Requested") != "preferred" || header.Get("Spillway-Device-Used") != used ||
-				!strings.HasPrefix(got, reason) || (reason == "") != (got == "") {
-				t.Errorf("the caller is told %q, %q, %q; want preferred, %s and why: %q",
-					header.Get("Spillway-Device-Requested"), header.Get("Spillway-Device-Used"), got, used, reason)
-			}
-			if n := header.Get("Spillway-Attempts"); n != strconv.Itoa(len(task.Attempts)) {
-				t.Errorf("the caller is told of %s attempts of %d", n, len(task.Attempts))
-			}
-		})
-	}
-}
-
-// TestASickGPUIsMended quarantines a device that fails its tasks, takes the fault
-// away through the file, and sees it come back.
-func TestASickGPUIsMended(t *testing.T) {
-	t.Parallel()
-	f := newFleet(t)
-	file := filepath.Join(t.TempDir(), "faults")
-	write := func(text string) {
-		t.Helper()
-		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	write("device@0 # it is not found any more\n")
-	f.node("a", "2x80GiB", "--fail-file", file)
-	f.deploy("work", "device: preferred", "spill_after: 1m")
-	sick := func() functions.GPUInfo { return f.gpus("a")["SIM-a-0"] }
-	for range 10 {
-		if sick().State == functions.GPUQuarantined {
-			break
-		}
-		if _, task := f.call("work", `{"sleep_ms":10}`); !strings.HasSuffix(chain(task), "ok:SIM-a-1") {
-			t.Fatalf("attempts %s; want the device that is well in the end", chain(task))
-		}
-	}
-	eventually(t, 5*time.Second, "the sick device is quarantined", func() bool { return sick().State == functions.GPUQuarantined })
-	if g := sick(); !strings.Contains(g.Reason, "gpu_device") || g.Until.IsZero() {
-		t.Errorf("the device says %q, until %s; want why, and until when", g.Reason, g.Until)
-	}
-	if out, err := f.CLI(t.Context(), "nodes"); err != nil || !strings.Contains(out, "1 quarantined (gpu_device") {
-		t.Errorf("`spillway nodes` says: %v\n%s", err, out)
-	}
-	if _, task := f.call("work", `{"sleep_ms":10}`); chain(task) != "ok:SIM-a-1" {
-		t.Errorf("attempts %s; want none on the device in quarantine", chain(task))
-	}
-	write("# mended\n")
-	eventually(t, 90*time.Second, "the device is readmitted", func() bool { return sick().State == functions.GPUFree && sick().Reason == "" })
-	eventually(t, 30*time.Second, "it works", func() bool {
-		tasks := f.ended(f.submit("work", 2, 500*time.Millisecond))
-		return len(countBy(tasks, onDevice)) == 2
-	})
 }

@@ -3,6 +3,7 @@ package e2e
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spillway/spillway/functions"
 )
@@ -11,7 +12,13 @@ import (
 // what it launches for them are real containers, and the faults are ours.
 func TestRehearsalWithRealContainers(t *testing.T) {
 	needShell(t, "")
-	srv := server(t, "--simulate-gpu", "2x80GiB", "--fail", "device@0", "--fail", "missing:first=1@1")
+	faults := newFaulty(t, "")
+	srv := server(t, "--simulate-gpu", "2x80GiB", "--fail-file", faults.path)
+	eventually(t, 30*time.Second, "the GPUs are offered", func() bool {
+		n, err := srv.Node(t.Context(), nodeName(t))
+		return err == nil && len(n.GPUs) == 2 && n.GPUs[0].State == functions.GPUFree && n.GPUs[1].State == functions.GPUFree
+	})
+	faults.write("device@0\nmissing:first=1@1")
 	deploySpec(t, srv, shell("where", `echo "{\"device\":\"$TASK_DEVICE\",\"gpus\":\"$TASK_SIMULATED_GPUS\",\"visible\":\"$NVIDIA_VISIBLE_DEVICES\"}" > $TASK_RESULT_FILE`))
 	want := func(chained, gpus string) {
 		t.Helper()
