@@ -77,28 +77,29 @@ type EngineConfig struct {
 
 // NodeConfig is this machine as a worker.
 type NodeConfig struct {
-	ID          string   `yaml:"id" env:"ID"`
-	Runtime     string   `yaml:"runtime" env:"RUNTIME"` // auto, or the name of a runtime
-	DockerHost  string   `yaml:"docker_host" env:"DOCKER_HOST"`
-	Containerd  string   `yaml:"containerd" env:"CONTAINERD"`                     // socket; empty = the usual one
-	Namespace   string   `yaml:"containerd_namespace" env:"CONTAINERD_NAMESPACE"` // empty = spillway
-	OCIRuntime  string   `yaml:"oci_runtime" env:"OCI_RUNTIME"`                   // crun or runc, or a path; empty = whichever works
-	OCIDir      string   `yaml:"oci_dir" env:"OCI_DIR"`                           // what the oci runtime keeps of containers that are there; empty = in the data folder
-	HostNetwork bool     `yaml:"host_network" env:"HOST_NETWORK"`                 // containers with network egress use the host's, loopback included
-	AssumeGPU   int      `yaml:"assume_gpu" env:"ASSUME_GPU"`                     // claim this many GPUs without a probe
-	SimulateGPU string   `yaml:"simulate_gpu" env:"SIMULATE_GPU"`                 // devices that are not there, for rehearsals
-	Fail        []string `yaml:"fail" env:"FAIL"`                                 // faults that simulated devices have
-	FailFile    string   `yaml:"fail_file" env:"FAIL_FILE"`                       // more of them, read again when it changes
-	FailSeed    uint64   `yaml:"fail_seed" env:"FAIL_SEED"`                       // of the dice that faults with a rate throw
-	CPUs        float64  `yaml:"cpus" env:"CPUS"`                                 // offered to tasks; 0 = all
-	Memory      string   `yaml:"memory" env:"MEMORY"`                             // offered to tasks; empty = 80 %
-	MaxTasks    int      `yaml:"max_tasks" env:"MAX_TASKS"`                       // containers at once
-	DiskFloor   string   `yaml:"disk_floor" env:"DISK_FLOOR"`                     // with less free disk the node takes no task; empty = 1GiB
-	Cache       string   `yaml:"cache" env:"CACHE"`                               // most disk for inputs kept for later tasks; 0 = none; empty = 10GiB, at most a tenth of the disk
-	WarmMemory  string   `yaml:"warm_memory" env:"WARM_MEMORY"`                   // of Memory, for containers that wait for tasks; 0 = none wait; empty = 10 %
+	ID          string  `yaml:"id" env:"ID"`
+	Runtime     string  `yaml:"runtime" env:"RUNTIME"` // auto, or the name of a runtime
+	DockerHost  string  `yaml:"docker_host" env:"DOCKER_HOST"`
+	Containerd  string  `yaml:"containerd" env:"CONTAINERD"`                     // socket; empty = the usual one
+	Namespace   string  `yaml:"containerd_namespace" env:"CONTAINERD_NAMESPACE"` // empty = spillway
+	OCIRuntime  string  `yaml:"oci_runtime" env:"OCI_RUNTIME"`                   // crun or runc, or a path; empty = whichever works
+	OCIDir      string  `yaml:"oci_dir" env:"OCI_DIR"`                           // what the oci runtime keeps of containers that are there; empty = in the data folder
+	HostNetwork bool    `yaml:"host_network" env:"HOST_NETWORK"`                 // containers with network egress use the host's, loopback included
+	AssumeGPU   int     `yaml:"assume_gpu" env:"ASSUME_GPU"`                     // claim this many GPUs without a probe
+	CPUs        float64 `yaml:"cpus" env:"CPUS"`                                 // offered to tasks; 0 = all
+	Memory      string  `yaml:"memory" env:"MEMORY"`                             // offered to tasks; empty = 80 %
+	MaxTasks    int     `yaml:"max_tasks" env:"MAX_TASKS"`                       // containers at once
+	DiskFloor   string  `yaml:"disk_floor" env:"DISK_FLOOR"`                     // with less free disk the node takes no task; empty = 1GiB
+	Cache       string  `yaml:"cache" env:"CACHE"`                               // most disk for inputs kept for later tasks; 0 = none; empty = 10GiB, at most a tenth of the disk
+	WarmMemory  string  `yaml:"warm_memory" env:"WARM_MEMORY"`                   // of Memory, for containers that wait for tasks; 0 = none wait; empty = 10 %
 
 	RegistryAuth string `yaml:"registry_auth" env:"REGISTRY_AUTH"` // file of credentials for image registries, as docker login writes it
 	ImageBudget  string `yaml:"image_budget" env:"IMAGE_BUDGET"`   // most disk for images that the node has pulled; 0 = it removes none; empty = 50GiB, at most a fifth of the disk
+
+	SimulateGPU string   `yaml:"simulate_gpu" env:"SIMULATE_GPU"` // devices that are not there, for rehearsals
+	Fail        []string `yaml:"fail" env:"FAIL"`                 // faults that they have
+	FailFile    string   `yaml:"fail_file" env:"FAIL_FILE"`       // more of them, read again when it changes
+	FailSeed    uint64   `yaml:"fail_seed" env:"FAIL_SEED"`       // of the dice that faults with a rate throw
 }
 
 // Default returns the documented defaults.
@@ -156,10 +157,6 @@ func (c *Config) bind(f *pflag.FlagSet) {
 	f.StringVar(&c.Node.OCIDir, "oci-dir", c.Node.OCIDir, "folder of the oci runtime's containers, but for their output; in memory, below /run, launches are quickest; empty = in the data folder")
 	f.BoolVar(&c.Node.HostNetwork, "host-network", c.Node.HostNetwork, "give containers with network egress the host's network, loopback included; containerd and oci have no other")
 	f.IntVar(&c.Node.AssumeGPU, "assume-gpu", c.Node.AssumeGPU, "claim this many GPUs without a probe; launches really ask Docker for them")
-	f.StringVar(&c.Node.SimulateGPU, "simulate-gpu", c.Node.SimulateGPU, "rehearse with GPUs that are not there, such as 2x80GiB or 1x24GiB:L4,2x80GiB:H100; what asks for them runs in plain containers")
-	f.StringSliceVar(&c.Node.Fail, "fail", c.Node.Fail, "fault of the simulated GPUs, KIND[:RATE][@INDEX], such as oom:0.25, device:first=2@0, slow=2s or foreign=40GiB@1; may be repeated")
-	f.StringVar(&c.Node.FailFile, "fail-file", c.Node.FailFile, "file of more such faults, one a line; it may come, change and go while the node runs")
-	f.Uint64Var(&c.Node.FailSeed, "fail-seed", c.Node.FailSeed, "number from which faults with a rate draw their chances")
 	f.Float64Var(&c.Node.CPUs, "cpus", c.Node.CPUs, "cores offered to tasks; 0 = all")
 	f.StringVar(&c.Node.Memory, "memory", c.Node.Memory, "memory offered to tasks, such as 16GiB; empty = 80 %")
 	f.IntVar(&c.Node.MaxTasks, "max-tasks", c.Node.MaxTasks, "containers at once")
@@ -168,6 +165,10 @@ func (c *Config) bind(f *pflag.FlagSet) {
 	f.StringVar(&c.Node.RegistryAuth, "registry-auth", c.Node.RegistryAuth, "file of credentials for image registries, as docker login writes it; Docker's own are used as well")
 	f.StringVar(&c.Node.ImageBudget, "image-budget", c.Node.ImageBudget, "most disk for images that the node has pulled; 0 = it removes none; empty = 50GiB, at most a fifth of the disk")
 	f.StringVar(&c.Node.WarmMemory, "warm-memory", c.Node.WarmMemory, "memory for containers that wait for tasks (functions with warm), taken from what tasks are offered; 0 = none wait; empty = 10 %")
+	f.StringVar(&c.Node.SimulateGPU, "simulate-gpu", c.Node.SimulateGPU, "rehearse with GPUs that are not there, such as 2x80GiB or 1x24GiB:L4,2x80GiB:H100; what asks for them runs in plain containers")
+	f.StringSliceVar(&c.Node.Fail, "fail", c.Node.Fail, "fault of the simulated GPUs, KIND[:RATE][@INDEX], such as oom:0.25, device:first=2@0, slow=2s or foreign=40GiB@1; may be repeated")
+	f.StringVar(&c.Node.FailFile, "fail-file", c.Node.FailFile, "file of more such faults, one a line; it may come, change and go while the node runs")
+	f.Uint64Var(&c.Node.FailSeed, "fail-seed", c.Node.FailSeed, "number from which faults with a rate draw their chances")
 }
 
 // load fills c by precedence. set holds the flags that were given.
@@ -226,7 +227,7 @@ func (c *Config) Validate() error {
 	bad := func(field, format string, args ...any) error {
 		return functions.Invalid("bad_config", "%s: %s", field, fmt.Sprintf(format, args...)).WithField(field)
 	}
-	for _, p := range []*string{&c.Data, &c.ReadyFile, &c.Node.RegistryAuth, &c.Node.FailFile} {
+	for _, p := range []*string{&c.Data, &c.ReadyFile, &c.Node.RegistryAuth} {
 		if *p == "" {
 			continue
 		}
@@ -251,9 +252,6 @@ func (c *Config) Validate() error {
 	}
 	if c.Node.AssumeGPU < 0 || c.Node.AssumeGPU > 64 {
 		return bad("assume-gpu", "%d is out of range 0 to 64", c.Node.AssumeGPU)
-	}
-	if _, err := simulatedGPUs(c.Node, slog.New(slog.DiscardHandler)); err != nil {
-		return err
 	}
 	if c.Node.MaxTasks < 1 {
 		return bad("max-tasks", "is under 1")
@@ -284,6 +282,14 @@ func (c *Config) Validate() error {
 		return bad("url-allow", "%v", err)
 	}
 	if _, err := registryKeys(c.Node); err != nil {
+		return err
+	}
+	if c.Node.FailFile != "" {
+		if c.Node.FailFile, err = filepath.Abs(c.Node.FailFile); err != nil {
+			return bad("fail-file", "%v", err)
+		}
+	}
+	if _, err := simulatedGPUs(c.Node, slog.New(slog.DiscardHandler)); err != nil {
 		return err
 	}
 	if c.Store.Endpoint != "" && (c.Store.AccessKey == "" || c.Store.SecretKey == "") {

@@ -108,12 +108,6 @@ func TestConfigurationIsRefused(t *testing.T) {
 		{[]string{"--node-id", "a/b"}, "node-id"},
 		{[]string{"--runtime", "podman"}, "none of auto, docker"},
 		{[]string{"--assume-gpu", "-1"}, "out of range"},
-		{[]string{"--simulate-gpu", "many"}, "how many devices of which size"},
-		{[]string{"--simulate-gpu", "2x80GiB", "--assume-gpu", "1"}, "not both"},
-		{[]string{"--simulate-gpu", "2x80GiB", "--fail", "oom", "--fail", "fire"}, "no kind of fault"},
-		{[]string{"--simulate-gpu", "2x80GiB", "--fail", "oom@2"}, "there are 2 devices"},
-		{[]string{"--fail", "oom"}, "only simulated GPUs"},
-		{[]string{"--fail-file", file}, "only simulated GPUs"},
 		{[]string{"--memory", "lots"}, "memory"},
 		{[]string{"--cache", "plenty"}, "cache"},
 		{[]string{"--image-budget", "plenty"}, "image-budget"},
@@ -128,6 +122,12 @@ func TestConfigurationIsRefused(t *testing.T) {
 		{[]string{"--url-allow", "10.0.0.0/99"}, "10.0.0.0/99"},
 		{[]string{"--url-max", "plenty"}, "url-max"},
 		{[]string{"--store-endpoint", "http://minio:9000"}, "SPILLWAY_STORE_SECRET_KEY"},
+		{[]string{"--simulate-gpu", "many"}, "how many devices of which size"},
+		{[]string{"--simulate-gpu", "2x80GiB", "--assume-gpu", "1"}, "not both"},
+		{[]string{"--simulate-gpu", "2x80GiB", "--fail", "oom", "--fail", "fire"}, "no kind of fault"},
+		{[]string{"--simulate-gpu", "2x80GiB", "--fail", "oom@2"}, "there are 2 devices"},
+		{[]string{"--fail", "oom"}, "only simulated GPUs"},
+		{[]string{"--fail-file", file}, "only simulated GPUs"},
 	} {
 		_, err := parse(t, nil, c.args...)
 		if !errors.Is(err, functions.ErrInvalid) || !strings.Contains(err.Error(), c.says) {
