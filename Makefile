@@ -15,6 +15,13 @@ entry: ## build the program that starts first in containers
 build: entry ## build bin/spillway
 	go build -ldflags "-s -w" -o bin/spillway ./cmd/spillway
 
+# What the driver's library lacks is looked for when it is called, and not at the start.
+GPUPROBE = CGO_ENABLED=1 CGO_CFLAGS="-O2 -g -Wno-deprecated-declarations"
+LAZY = "-extldflags=-Wl,-z,lazy"
+
+gpuprobe: ## build bin/gpuprobe, which reads NVIDIA GPUs (needs gcc)
+	$(GPUPROBE) go build -trimpath -ldflags "-s -w "$(LAZY) -o bin/gpuprobe ./cmd/gpuprobe
+
 images: build setup ## build the function images and load them into Docker
 	./images/build.sh
 
@@ -44,14 +51,15 @@ check: entry ## format, vet, import policy
 	go test -run 'TestImports|TestVocabulary' ./cmd/spillway
 
 race: entry ## unit tests under the race detector
-	CGO_ENABLED=1 go test -race -short -timeout 15m $(RACE_PACKAGES)
+	$(GPUPROBE) go vet ./cmd/gpuprobe
+	$(GPUPROBE) go test -race -short -timeout 15m -ldflags $(LAZY) $(RACE_PACKAGES)
 
-RACE_PACKAGES = ./functions ./functions/taskdb ./functions/tasklog ./functions/shares ./functions/webfetch ./gateway/... ./scheduler ./runtime ./runtime/ocispec ./runtime/gpu ./runtime/pool ./runtime/node ./runtime/serve ./runtime/entry/wire ./runtime/entry/framelog ./images ./cmd/...
+RACE_PACKAGES = ./functions ./functions/taskdb ./functions/tasklog ./functions/shares ./functions/webfetch ./gateway/... ./scheduler ./runtime ./runtime/ocispec ./runtime/gpu/... ./runtime/pool ./runtime/node ./runtime/serve ./runtime/entry/wire ./runtime/entry/framelog ./images ./cmd/...
 
 test: ## everything CI runs
 	@./deploy/setup.sh test
-	$(MAKE) check images minio race
-	SPILLWAY_REQUIRE_DOCKER=1 SPILLWAY_REQUIRE_OCI=1 SPILLWAY_REQUIRE_CONTAINERD=1 SPILLWAY_REQUIRE_NETNS=1 REQUIRE_MINIO=1 REQUIRE_AWSCLI=1 REQUIRE_CHROMIUM=1 go test -timeout 30m -p 2 ./...
+	$(MAKE) check images minio gpuprobe race
+	SPILLWAY_REQUIRE_DOCKER=1 SPILLWAY_REQUIRE_OCI=1 SPILLWAY_REQUIRE_CONTAINERD=1 SPILLWAY_REQUIRE_NETNS=1 SPILLWAY_REQUIRE_GCC=1 REQUIRE_MINIO=1 REQUIRE_AWSCLI=1 REQUIRE_CHROMIUM=1 go test -timeout 30m -p 2 ./...
 
 bench: images minio ## benchmarks; figures, not gates
 	@./deploy/setup.sh bench
@@ -65,4 +73,4 @@ chaos: images minio ## long runs of kill -9, cut networks and lost events; SEED=
 clean: ## remove what was built
 	rm -rf bin build runtime/entry/bin/entry
 
-.PHONY: help entry build images transcribe minio containerd setup demo up check race test bench chaos clean
+.PHONY: help entry build gpuprobe images transcribe minio containerd setup demo up check race test bench chaos clean

@@ -52,7 +52,7 @@ if ! docker info >/dev/null 2>&1; then
 fi
 
 if [ "${1:-}" = test ]; then
-	need gcc gcc # the race detector needs cgo
+	need gcc gcc # the race detector needs cgo, and gpuprobe and its tests do
 	[ -e /usr/include/stdio.h ] || install libc6-dev
 	need mkfs.ext4 e2fsprogs
 	need busybox busybox-static

@@ -138,7 +138,7 @@ func (g GPUInfo) Takes(c GPUClaim) bool {
 			return false
 		}
 		if c.Alone() {
-			return !read || g.Free+GPUOverhead+idleSlack >= g.Memory
+			return !read || g.Free > 0 && g.Free+GPUOverhead+idleSlack >= g.Memory
 		}
 		return !read || g.Free >= c.Promise()
 	}

@@ -27,6 +27,7 @@ func TestADeviceTakesWhatFitsBesideItsLeases(t *testing.T) {
 		"idle, alone":                       {read(total - GPUOverhead), alone, true},
 		"a display does not disturb":        {read(total - GPUOverhead - GiB), alone, true},
 		"somebody else's memory does":       {read(total - 4*GiB), alone, false},
+		"so it does on a small one":         {GPUInfo{State: GPUFree, Memory: GiB, ReadAt: time.Unix(1, 0)}, alone, false},
 		"shared beside somebody else":       {read(5 * GiB), four, true},
 		"context and memory must fit":       {read(4*GiB + 511*MiB), four, false},
 		"beside another":                    {read(12*GiB, held), four, true},

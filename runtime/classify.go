@@ -19,10 +19,10 @@ type rule struct {
 // library; HTTP status and exit code say nothing, because Docker derives both
 // from words in the same text.
 var gpuLaunchRules = []rule{
-	{functions.GPUHost, regexp.MustCompile(`could not select device driver|(?i:unknown (or invalid )?runtime)|runtime nvidia was not found`)},
+	{functions.GPUHost, regexp.MustCompile(`could not select device driver|dropped the request for devices|(?i:unknown (or invalid )?runtime)|runtime nvidia was not found`)},
 	{functions.GPUImage, regexp.MustCompile(`requirement error: (unsatisfied|invalid)`)},
 	{functions.GPUDevice, regexp.MustCompile(`nvidia-container-cli(\.real)?: device error|unknown device\b|unresolvable CDI devices` +
-		`|failed to stat CDI host device|adding custom device "/dev/(nvidia|dri)|detection error: nvml error|GPU is lost`)},
+		`|failed to stat CDI host device|stale CDI specification|adding custom device "/dev/(nvidia|dri)|detection error: nvml error|GPU is lost`)},
 	{functions.GPUHost, regexp.MustCompile(`(?i)nvidia-container-(cli|runtime)|nvidia container runtime|nvidia-ctk|nvidia-cdi-hook|libnvidia` +
 		`|CDI device injection failed|could not apply required modification to OCI|nvml|setting GPU memory limits|nvcgo rpc error|driver rpc error`)},
 	{functions.GPUUnknown, regexp.MustCompile(`(?i)running (prestart |createRuntime |createContainer )?hook|error executing hook`)},

@@ -74,7 +74,16 @@ type Spec struct {
 	LogSize    functions.Bytes // most the engine keeps of its output for Attach
 	Network    functions.Network
 	GPUs       []string // device ids as the engine takes them; empty = a CPU container
-	Labels     map[string]string
+	// KnownGPUs says more of some of GPUs, by id, to drivers that look devices up
+	// in CDI specifications.
+	KnownGPUs map[string]KnownGPU
+	Labels    map[string]string
+}
+
+// KnownGPU is what a reading of the machine's devices says of one, beside its id.
+type KnownGPU struct {
+	Names []string // other names of it in CDI specifications, by its index: 0, gpu0, 1:0, mig1:0
+	Node  string   // its device file: /dev/nvidia0; empty = not known
 }
 
 // Image is what a driver knows of an image that is present.
@@ -171,4 +180,7 @@ const (
 	// LabelServe is on containers that serve one task after another, in place of
 	// the three too; its value is FUNCTION@VERSION.
 	LabelServe = "spillway.serve"
+	// LabelCanary is on containers that only try a GPU, in place of the three too;
+	// its value is the device's UUID.
+	LabelCanary = "spillway.canary"
 )

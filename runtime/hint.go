@@ -21,6 +21,8 @@ var hints = []struct{ text, hint string }{
 	{"setting GPU memory limits", "boot the node with cgroup v2, or set no GPU memory limit"},
 	{"nresolvable CDI devices", "write the node's CDI specification anew: nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml"},
 	{"CDI host device", "write the node's CDI specification anew: nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml"},
+	{"stale CDI specification", "write the node's CDI specification anew: nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml"},
+	{"dropped the request for devices", "use Docker 19.03 or newer on the node: what answers there in Docker's place gives containers no GPUs"},
 	{"libnvidia-encode", "the encoder's library was not injected: check NVIDIA_DRIVER_CAPABILITIES in the image"},
 	{"Failed to initialize NVML", "the container lost its device, often by systemctl daemon-reload: set Docker's cgroup driver to cgroupfs, or use CDI"},
 	{"system not yet initialized", "start nvidia-fabricmanager on the node"},

@@ -86,6 +86,8 @@ type NodeConfig struct {
 	OCIDir      string  `yaml:"oci_dir" env:"OCI_DIR"`                           // what the oci runtime keeps of containers that are there; empty = in the data folder
 	HostNetwork bool    `yaml:"host_network" env:"HOST_NETWORK"`                 // containers with network egress use the host's, loopback included
 	AssumeGPU   int     `yaml:"assume_gpu" env:"ASSUME_GPU"`                     // claim this many GPUs without a probe
+	GPUProbe    string  `yaml:"gpu_probe" env:"GPU_PROBE"`                       // what reads the GPUs: auto, off, or the path of a gpuprobe
+	MaxPerGPU   int     `yaml:"max_per_gpu" env:"MAX_PER_GPU"`                   // tasks that may share a GPU
 	CPUs        float64 `yaml:"cpus" env:"CPUS"`                                 // offered to tasks; 0 = all
 	Memory      string  `yaml:"memory" env:"MEMORY"`                             // offered to tasks; empty = 80 %
 	MaxTasks    int     `yaml:"max_tasks" env:"MAX_TASKS"`                       // containers at once
@@ -116,7 +118,7 @@ func Default() Config {
 		Ingest:    IngestConfig{Overlap: 10 * time.Minute, MaxDepth: 8},
 		Store:     StoreConfig{Listen: "127.0.0.1:8081", Region: "us-east-1"},
 		Retention: RetentionConfig{Uploads: 7 * 24 * time.Hour, Results: 30 * 24 * time.Hour, Logs: 30 * 24 * time.Hour, Grace: 20 * time.Minute, Every: 10 * time.Minute},
-		Node:      NodeConfig{ID: host, Runtime: runtimeAuto, MaxTasks: 8 * goruntime.NumCPU()},
+		Node:      NodeConfig{ID: host, Runtime: runtimeAuto, GPUProbe: probeAuto, MaxPerGPU: 4, MaxTasks: 8 * goruntime.NumCPU()},
 	}
 }
 
@@ -156,7 +158,9 @@ func (c *Config) bind(f *pflag.FlagSet) {
 	f.StringVar(&c.Node.OCIRuntime, "oci-runtime", c.Node.OCIRuntime, "program that the oci runtime executes; empty = crun or runc, whichever works")
 	f.StringVar(&c.Node.OCIDir, "oci-dir", c.Node.OCIDir, "folder of the oci runtime's containers, but for their output; in memory, below /run, launches are quickest; empty = in the data folder")
 	f.BoolVar(&c.Node.HostNetwork, "host-network", c.Node.HostNetwork, "give containers with network egress the host's network, loopback included; containerd and oci have no other")
-	f.IntVar(&c.Node.AssumeGPU, "assume-gpu", c.Node.AssumeGPU, "claim this many GPUs without a probe; launches really ask Docker for them")
+	f.IntVar(&c.Node.AssumeGPU, "assume-gpu", c.Node.AssumeGPU, "claim this many GPUs, for a host whose devices cannot be listed: nothing reads them, and launches really ask for them")
+	f.StringVar(&c.Node.GPUProbe, "gpu-probe", c.Node.GPUProbe, "what reads the GPUs: auto takes gpuprobe beside spillway or in PATH, else nvidia-smi; off; or the path of a gpuprobe")
+	f.IntVar(&c.Node.MaxPerGPU, "max-per-gpu", c.Node.MaxPerGPU, "tasks of functions that declare gpu.memory that may share a GPU")
 	f.Float64Var(&c.Node.CPUs, "cpus", c.Node.CPUs, "cores offered to tasks; 0 = all")
 	f.StringVar(&c.Node.Memory, "memory", c.Node.Memory, "memory offered to tasks, such as 16GiB; empty = 80 %")
 	f.IntVar(&c.Node.MaxTasks, "max-tasks", c.Node.MaxTasks, "containers at once")
@@ -227,7 +231,14 @@ func (c *Config) Validate() error {
 	bad := func(field, format string, args ...any) error {
 		return functions.Invalid("bad_config", "%s: %s", field, fmt.Sprintf(format, args...)).WithField(field)
 	}
-	for _, p := range []*string{&c.Data, &c.ReadyFile, &c.Node.RegistryAuth} {
+	if c.Node.GPUProbe == "" {
+		c.Node.GPUProbe = probeAuto
+	}
+	paths := []*string{&c.Data, &c.ReadyFile, &c.Node.RegistryAuth}
+	if c.Node.GPUProbe != probeAuto && c.Node.GPUProbe != probeOff {
+		paths = append(paths, &c.Node.GPUProbe)
+	}
+	for _, p := range paths {
 		if *p == "" {
 			continue
 		}
@@ -252,6 +263,12 @@ func (c *Config) Validate() error {
 	}
 	if c.Node.AssumeGPU < 0 || c.Node.AssumeGPU > 64 {
 		return bad("assume-gpu", "%d is out of range 0 to 64", c.Node.AssumeGPU)
+	}
+	if c.Node.AssumeGPU > 0 && c.Node.GPUProbe != probeAuto && c.Node.GPUProbe != probeOff {
+		return bad("gpu-probe", "reads the GPUs, and --assume-gpu is for a host whose GPUs cannot be read: drop one of them")
+	}
+	if c.Node.MaxPerGPU < 1 || c.Node.MaxPerGPU > 64 {
+		return bad("max-per-gpu", "%d is out of range 1 to 64", c.Node.MaxPerGPU)
 	}
 	if c.Node.MaxTasks < 1 {
 		return bad("max-tasks", "is under 1")

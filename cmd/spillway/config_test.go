@@ -108,6 +108,8 @@ func TestConfigurationIsRefused(t *testing.T) {
 		{[]string{"--node-id", "a/b"}, "node-id"},
 		{[]string{"--runtime", "podman"}, "none of auto, docker"},
 		{[]string{"--assume-gpu", "-1"}, "out of range"},
+		{[]string{"--assume-gpu", "1", "--gpu-probe", "/usr/bin/gpuprobe"}, "drop one of them"},
+		{[]string{"--max-per-gpu", "0"}, "out of range 1 to 64"},
 		{[]string{"--memory", "lots"}, "memory"},
 		{[]string{"--cache", "plenty"}, "cache"},
 		{[]string{"--image-budget", "plenty"}, "image-budget"},
@@ -126,6 +128,7 @@ func TestConfigurationIsRefused(t *testing.T) {
 		{[]string{"--simulate-gpu", "2x80GiB", "--assume-gpu", "1"}, "not both"},
 		{[]string{"--simulate-gpu", "2x80GiB", "--fail", "oom", "--fail", "fire"}, "no kind of fault"},
 		{[]string{"--simulate-gpu", "2x80GiB", "--fail", "oom@2"}, "there are 2 devices"},
+		{[]string{"--simulate-gpu", "2x80GiB", "--gpu-probe", "/usr/bin/gpuprobe"}, "reads real GPUs"},
 		{[]string{"--fail", "oom"}, "only simulated GPUs"},
 		{[]string{"--fail-file", file}, "only simulated GPUs"},
 	} {
@@ -133,6 +136,26 @@ func TestConfigurationIsRefused(t *testing.T) {
 		if !errors.Is(err, functions.ErrInvalid) || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%v: error %v, want one that says %q", c.args, err, c.says)
 		}
+	}
+}
+
+func TestTheGPUProbeIsAWordOrAPath(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{nil, "auto"},
+		{[]string{"--gpu-probe", "off"}, "off"},
+		{[]string{"--gpu-probe", ""}, "auto"},
+		{[]string{"--gpu-probe", "/opt/gpuprobe"}, "/opt/gpuprobe"},
+		{[]string{"--assume-gpu", "1", "--gpu-probe", "off"}, "off"},
+	} {
+		if cfg, err := parse(t, nil, c.args...); err != nil || cfg.Node.GPUProbe != c.want {
+			t.Errorf("%v: %q, %v, want %q", c.args, cfg.Node.GPUProbe, err, c.want)
+		}
+	}
+	if cfg, err := parse(t, map[string]string{"SPILLWAY_NODE_GPU_PROBE": "bin/gpuprobe", "SPILLWAY_NODE_MAX_PER_GPU": "2"}); err != nil || !filepath.IsAbs(cfg.Node.GPUProbe) || cfg.Node.MaxPerGPU != 2 {
+		t.Errorf("from the environment: %+v, %v", cfg.Node, err)
 	}
 }
 
@@ -177,9 +200,9 @@ func TestSimulatedGPUsAreConfigured(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	devices := host.Devices()
-	if len(devices) != 3 || devices[0].UUID != "SIM-n1-0" || devices[0].Model != "L4" || devices[2].Memory != 80*functions.GiB {
-		t.Errorf("devices %+v", devices)
+	read, err := host.Now(t.Context())
+	if devices := read.Devices; err != nil || len(devices) != 3 || devices[0].UUID != "SIM-n1-0" || devices[0].Model != "L4" || devices[2].Total != 80*functions.GiB {
+		t.Errorf("devices %+v, %v", devices, err)
 	}
 	if host, err := simulatedGPUs(Default().Node, slog.New(slog.DiscardHandler)); host != nil || err != nil {
 		t.Errorf("unasked: %v, %v", host, err)

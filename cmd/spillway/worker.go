@@ -10,7 +10,6 @@ import (
 	"github.com/spillway/spillway/functions/objects"
 	"github.com/spillway/spillway/functions/tasklog"
 	"github.com/spillway/spillway/runtime/entry"
-	"github.com/spillway/spillway/runtime/gpu"
 	"github.com/spillway/spillway/runtime/node"
 )
 
@@ -35,16 +34,6 @@ func newNode(ctx context.Context, cfg Config, l *tasklog.Log, st *objects.Store,
 }
 
 func assemble(cfg Config, chosen choice, l *tasklog.Log, st *objects.Store, deployed node.Deployed, local node.Local, log *slog.Logger) (*node.Node, error) {
-	devices := gpu.Assumed(cfg.Node.AssumeGPU)
-	if simulated, err := simulatedGPUs(cfg.Node, log); err != nil {
-		return nil, err
-	} else if simulated != nil {
-		devices, chosen.driver = simulated.Devices(), simulated.Wrap(chosen.driver)
-	}
-	gpus, err := gpu.New(gpu.Config{Devices: devices})
-	if err != nil {
-		return nil, err
-	}
 	room, err := capacity(cfg.Node)
 	if err != nil {
 		return nil, err
@@ -85,9 +74,13 @@ func assemble(cfg Config, chosen choice, l *tasklog.Log, st *objects.Store, depl
 		}
 		room.Memory -= warm
 	}
+	driver, gpus, readings, err := nodeGPUs(cfg.Node, chosen.driver, program != "", log)
+	if err != nil {
+		return nil, err
+	}
 	return node.New(node.Config{
 		ID: functions.NodeID(cfg.Node.ID), DataDir: filepath.Join(cfg.Data, "node"), Version: version,
-		Driver: chosen.driver, Labels: map[string]string{functions.LabelRuntimeWhy: chosen.reason}, Objects: st, Local: local, Shares: folders, Web: web, Link: nodeLink{l}, GPUs: gpus, Capacity: room, DiskFloor: floor, Cache: cache, ImageBudget: images, Entry: program,
+		Driver: driver, Labels: map[string]string{functions.LabelRuntimeWhy: chosen.reason}, Objects: st, Local: local, Shares: folders, Web: web, Link: nodeLink{l}, GPUs: gpus, Readings: readings, Capacity: room, DiskFloor: floor, Cache: cache, ImageBudget: images, Entry: program,
 		WarmMemory: warm, Deployed: deployed, Log: log,
 	})
 }

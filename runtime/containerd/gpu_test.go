@@ -104,6 +104,21 @@ func TestGPU(t *testing.T) {
 	if exit, _ := run(t, d, runtime.Spec{Image: p.image, Command: []string{"cat", "/dev/nvidia0"}}); exit.Code == 0 {
 		t.Error("a CPU container sees a GPU's device")
 	}
+	// The image asks for every GPU, and here the function does as well.
+	greedy := runtime.Spec{Image: p.image, Command: []string{"env", "NVIDIA_VISIBLE_DEVICES"}, Env: []string{"NVIDIA_VISIBLE_DEVICES=all"}}
+	if exit, out := run(t, d, greedy); exit.Code != 0 || out != "void\n" {
+		t.Errorf("a CPU container of a greedy image: %+v, NVIDIA_VISIBLE_DEVICES=%q", exit, out)
+	}
+	// By its UUID, where the specification has only the index.
+	named := gpu("GPU-a", "env", "FAKE_GPU_INDEX")
+	named.KnownGPUs = map[string]runtime.KnownGPU{"GPU-a": {Names: []string{"0"}, Node: "/dev/nvidia0"}}
+	if exit, out := run(t, d, named); exit.Code != 0 || out != "0\n" {
+		t.Errorf("by UUID: %+v %q", exit, out)
+	}
+	named.KnownGPUs["GPU-a"] = runtime.KnownGPU{Names: []string{"0"}, Node: "/dev/nvidia1"}
+	if err := launch(t.Context(), d, named); err == nil || runtime.ClassifyLaunch(err.Error(), false, true) != functions.GPUDevice {
+		t.Errorf("a device that has moved: %v", err)
+	}
 	for id, want := range map[string]functions.Class{
 		"7": functions.GPUDevice, "gone": functions.GPUDevice, "hookfail": functions.GPUUnknown,
 	} {

@@ -107,7 +107,7 @@ func (d *Driver) prepare(ctx context.Context, id runtime.ID, spec runtime.Spec) 
 	if dirs == nil {
 		dirs = cdi.DefaultDirs()
 	}
-	if err := cdi.Inject(oci, dirs, spec.GPUs); err != nil {
+	if err := cdi.Inject(oci, dirs, cdi.Devices(spec)); err != nil {
 		return nil, err
 	}
 	if err := d.folder(id).make(); err != nil {

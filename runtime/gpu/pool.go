@@ -2,7 +2,6 @@ package gpu
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 	"strconv"
 	"sync"
@@ -13,46 +12,101 @@ import (
 
 // Config makes a Pool.
 type Config struct {
-	Devices []functions.GPUInfo // of them, what identifies and describes counts
-	Now     func() time.Time    // nil means time.Now
+	Devices   []functions.GPUInfo // known before any reading; of them, what identifies and describes counts
+	Now       func() time.Time    // nil means time.Now
+	MaxLeases int                 // tasks that may share a GPU; 0 means 4
+	// Settle is how long a new task may take to allocate what it was promised: until
+	// then the promise counts beside the reading. 0 means 15s.
+	Settle time.Duration
+	// Stale is the age at which a reading counts for nothing any more. 0 means 3s.
+	Stale time.Duration
+	// Canary says that the caller runs a canary container on what Trial hands out:
+	// before the first task of the host, and after each quarantine. Tasks are kept off
+	// meanwhile, for a minute at most. Without it the next task is the trial.
+	Canary bool
 }
 
-// Pool leases whole devices. Its methods may be called from many goroutines.
+// Pool leases devices. Its methods may be called from many goroutines.
 type Pool struct {
-	now func() time.Time
+	now           func() time.Time
+	maxLeases     int
+	settle, stale time.Duration
+	canary        bool
 
-	mu      sync.Mutex // guards the fields below
-	devices []*device  // by index, then UUID
-	host    breaker
-	trial   *lease // the one lease that a half-open host allows; nil = none
+	mu       sync.Mutex // guards the fields below
+	devices  []*device  // by index, then UUID
+	past     []*device  // that went away in quarantine or ejected, last one last
+	host     breaker
+	trial    *lease // the one lease that a half-open host allows; nil = none
+	driver   driver
+	unsuited []unsuited // oldest first
 }
 
+// device is one GPU or MIG instance. What identifies it and what the last reading
+// said of it is in info.
 type device struct {
 	info   functions.GPUInfo
-	lease  *lease // nil = free
-	health breaker
-}
+	alias  string          // the UUID that was assumed of it before a reading named it
+	live   functions.Bytes // free, says the last reading
+	unread string          // why there are no figures of it, though there should be; empty = there are
+	gone   bool            // the last list of devices did not have it
+	leases []*lease
+	shown  []functions.GPULease // leases for others to see; never changed in place
 
-type lease struct{ task functions.TaskID }
+	health    breaker
+	trial     *lease // the one lease that its half-open breaker allows; nil = none
+	ejected   string // why it is ejected; empty = it is not
+	ejectedAt time.Time
+	signs     signs // of sickness, in the last reading
+
+	traces traces
+}
 
 // New refuses devices without a UUID, and two with the same.
 func New(cfg Config) (*Pool, error) {
-	p := &Pool{now: cfg.Now, host: breaker{limit: hostFaults}}
+	p := &Pool{
+		now: cfg.Now, maxLeases: cmp.Or(cfg.MaxLeases, 4), settle: cmp.Or(cfg.Settle, 15*time.Second),
+		stale: cmp.Or(cfg.Stale, 3*time.Second), canary: cfg.Canary,
+		host: breaker{limit: hostFaults, trying: cfg.Canary},
+	}
 	if p.now == nil {
 		p.now = time.Now
 	}
-	seen := make(map[string]bool)
+	if cfg.Canary {
+		p.host.until = p.now()
+	}
 	for _, info := range cfg.Devices {
-		if info.UUID == "" || seen[info.UUID] {
+		if info.UUID == "" || p.find(info.UUID) != nil {
 			return nil, functions.Invalid("bad_gpu", "GPU %d: UUID %q is empty or given twice", info.Index, info.UUID)
 		}
-		seen[info.UUID] = true
-		p.devices = append(p.devices, &device{info: info, health: breaker{limit: deviceFaults}})
+		p.devices = append(p.devices, newDevice(info))
 	}
+	p.driver.configured = len(p.devices) > 0
+	p.sort()
+	return p, nil
+}
+
+func newDevice(info functions.GPUInfo) *device {
+	info.State, info.Reason, info.Until, info.Leases, info.Free = "", "", time.Time{}, nil, 0
+	info.MaxLeases, info.ReadAt, info.Used, info.Utilisation = 1, time.Time{}, 0, 0
+	return &device{info: info, health: breaker{limit: deviceFaults}, signs: signs{ecc: -1}}
+}
+
+// sort and the other methods with a small letter are called with the mutex held.
+func (p *Pool) sort() {
 	slices.SortFunc(p.devices, func(a, b *device) int {
 		return cmp.Or(cmp.Compare(a.info.Index, b.info.Index), cmp.Compare(a.info.UUID, b.info.UUID))
 	})
-	return p, nil
+}
+
+// find returns nil for a device that is not known.
+func (p *Pool) find(uuid string) *device {
+	for _, d := range p.devices {
+		if d.info.UUID == uuid || (d.alias != "" && d.alias == uuid) {
+			return d
+		}
+	}
+	return nil
 }
 
 // Assumed returns n devices that nobody has seen: the operator says that they
@@ -72,150 +126,4 @@ func EngineID(d functions.GPUInfo) string {
 		return strconv.Itoa(d.Index)
 	}
 	return d.UUID
-}
-
-// Acquire leases the devices of a claim to a task, those of prefer first, or none
-// at all: then the error is ErrThrottled. The release may be called more than once.
-func (p *Pool) Acquire(task functions.TaskID, claim functions.GPUClaim, prefer []string) ([]functions.GPUInfo, func(), error) {
-	n := claim.Count
-	if claim.All {
-		n = len(p.devices)
-	}
-	if n < 1 {
-		return nil, nil, functions.Invalid("bad_gpu_count", "cannot lease %d GPUs", n)
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	now := p.now()
-	if p.host.open(now) {
-		return nil, nil, noGPU("GPUs of this node are off until %s: %s", p.host.until.Format(time.TimeOnly), p.host.reason)
-	}
-	if p.trial != nil {
-		return nil, nil, noGPU("one task tries whether the GPUs of this node work again")
-	}
-	fit := slices.Collect(func(yield func(*device) bool) {
-		for _, d := range p.devices {
-			if d.lease == nil && d.info.Suits(claim) && !d.health.open(now) && !yield(d) {
-				return
-			}
-		}
-	})
-	if len(fit) < n {
-		return nil, nil, noGPU("%d of the %d GPUs wanted are free", len(fit), n)
-	}
-	slices.SortStableFunc(fit, func(a, b *device) int {
-		return cmp.Or(
-			cmp.Compare(rank(prefer, a.info.UUID), rank(prefer, b.info.UUID)),
-			cmp.Compare(a.health.opened, b.health.opened), // healthy ones before trials
-		)
-	})
-	l, release := p.lend(task, fit[:n])
-	if p.host.opened > 0 {
-		p.trial = l
-	}
-	return p.describe(fit[:n], now), release, nil
-}
-
-// Restore leases named devices to a task that holds them already: the agent has
-// restarted and its container has not. Quarantine does not matter then. It fails
-// with ErrNotFound for a device that is gone, ErrConflict for one lent twice.
-func (p *Pool) Restore(task functions.TaskID, uuids []string) ([]functions.GPUInfo, func(), error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	var held []*device
-	for _, id := range uuids {
-		i := slices.IndexFunc(p.devices, func(d *device) bool { return d.info.UUID == id })
-		if i < 0 {
-			return nil, nil, functions.NotFound("no_such_gpu", "GPU %s is not on this node", id)
-		}
-		if p.devices[i].lease != nil || slices.Contains(held, p.devices[i]) {
-			return nil, nil, functions.Conflict("gpu_leased", "GPU %s is leased already", id)
-		}
-		held = append(held, p.devices[i])
-	}
-	_, release := p.lend(task, held)
-	return p.describe(held, p.now()), release, nil
-}
-
-// lend is called with the mutex held.
-func (p *Pool) lend(task functions.TaskID, devices []*device) (*lease, func()) {
-	devices = slices.Clone(devices)
-	l := &lease{task: task}
-	for _, d := range devices {
-		d.lease = l
-	}
-	return l, sync.OnceFunc(func() {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		for _, d := range devices {
-			d.lease = nil
-		}
-		if p.trial == l {
-			p.trial = nil
-		}
-	})
-}
-
-// Report tells how an attempt that held devices ended; nil means it succeeded.
-// Call it before the release.
-func (p *Pool) Report(f *functions.Failure, uuids []string) {
-	if len(uuids) == 0 {
-		return
-	}
-	var class functions.Class
-	var reason string
-	if f != nil {
-		class = f.Class
-		reason = fmt.Sprintf("%s: %s", f.Class, f.Message)
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	now := p.now()
-	r := functions.React(class)
-	p.host.record(r.Host, reason, now)
-	for _, d := range p.devices {
-		if slices.Contains(uuids, d.info.UUID) {
-			d.health.record(r.Device, reason, now)
-		}
-	}
-}
-
-// Snapshot returns every device as Acquire would treat it now.
-func (p *Pool) Snapshot() []functions.GPUInfo {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.describe(p.devices, p.now())
-}
-
-// describe is called with the mutex held.
-func (p *Pool) describe(devices []*device, now time.Time) []functions.GPUInfo {
-	var out []functions.GPUInfo
-	for _, d := range devices {
-		g := d.info
-		g.State, g.Reason, g.Until, g.Leases = functions.GPUFree, "", time.Time{}, nil
-		switch {
-		case d.lease != nil:
-			g.State, g.Leases = functions.GPULeased, []functions.GPULease{{Task: d.lease.task}}
-		case p.host.open(now):
-			g.State, g.Reason, g.Until = functions.GPUQuarantined, p.host.reason, p.host.until
-		case p.trial != nil:
-			g.State, g.Reason = functions.GPUQuarantined, "one task tries whether the GPUs of this node work again"
-		case d.health.open(now):
-			g.State, g.Reason, g.Until = functions.GPUQuarantined, d.health.reason, d.health.until
-		}
-		out = append(out, g)
-	}
-	return out
-}
-
-// rank puts preferred devices first, in the order of preference.
-func rank(prefer []string, uuid string) int {
-	if i := slices.Index(prefer, uuid); i >= 0 {
-		return i
-	}
-	return len(prefer)
-}
-
-func noGPU(format string, args ...any) error {
-	return functions.NewError(functions.ErrThrottled, "no_gpu", format, args...)
 }

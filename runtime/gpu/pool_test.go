@@ -104,18 +104,18 @@ func TestAcquireHonoursPreferenceAndMemory(t *testing.T) {
 func TestRestoreTakesBackWhatAContainerHolds(t *testing.T) {
 	p := pool(t, Assumed(2)...)
 	p.Report(&functions.Failure{Class: functions.GPUHung}, []string{"assumed-0"}) // off: no matter
-	_, release, err := p.Restore("t", []string{"assumed-1"})
+	_, release, err := p.Restore("t", some(1), []string{"assumed-1"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := p.Restore("u", []string{"assumed-1"}); !errors.Is(err, functions.ErrConflict) {
+	if _, _, err := p.Restore("u", some(1), []string{"assumed-1"}); !errors.Is(err, functions.ErrConflict) {
 		t.Errorf("Restore of a leased device = %v, want ErrConflict", err)
 	}
-	if _, _, err := p.Restore("u", []string{"assumed-9"}); !errors.Is(err, functions.ErrNotFound) {
+	if _, _, err := p.Restore("u", some(1), []string{"assumed-9"}); !errors.Is(err, functions.ErrNotFound) {
 		t.Errorf("Restore of a device that is gone = %v, want ErrNotFound", err)
 	}
 	release()
-	if _, _, err := p.Restore("u", []string{"assumed-1", "assumed-1"}); !errors.Is(err, functions.ErrConflict) {
+	if _, _, err := p.Restore("u", some(1), []string{"assumed-1", "assumed-1"}); !errors.Is(err, functions.ErrConflict) {
 		t.Errorf("Restore of one device twice = %v, want ErrConflict", err)
 	}
 }
@@ -177,8 +177,8 @@ func TestNoInterleavingLendsADeviceTwice(t *testing.T) {
 				now = now.Add(time.Duration(rapid.IntRange(0, 90).Draw(t, "seconds")) * time.Second)
 			}
 			for _, g := range p.Snapshot() {
-				if (g.State == functions.GPULeased) != owner[g.UUID] {
-					t.Fatalf("%s is %s, held: %v", g.UUID, g.State, owner[g.UUID])
+				if (len(g.Leases) > 0) != owner[g.UUID] {
+					t.Fatalf("%s is %s, leases %v, held: %v", g.UUID, g.State, g.Leases, owner[g.UUID])
 				}
 			}
 		}

@@ -20,6 +20,9 @@ const rememberEnded = 10 * time.Minute
 // (stale_boot, stale_epoch, stale_attempt), ErrUnavailable (stopping, no_lease)
 // or ErrInvalid.
 func (n *Node) Admit(ctx context.Context, order functions.Assignment) error {
+	if order.Device == functions.GPU {
+		n.read(ctx, freshReading) // the lease is decided by what is free now
+	}
 	a, err := n.reserve(order)
 	if err != nil || a == nil {
 		return err
@@ -28,9 +31,10 @@ func (n *Node) Admit(ctx context.Context, order functions.Assignment) error {
 		n.withdraw(a)
 		return functions.NewError(functions.ErrThrottled, "disk", "the node cannot write down the assignment").WithCause(err)
 	}
+	leased := a.Leased // once it is started, the attempt's own
 	select {
 	case n.starts <- a:
-		n.cfg.Log.Info("attempt admitted", "task", a.key.task, "attempt", a.key.attempt, "device", order.Device, "gpus", a.Leased)
+		n.cfg.Log.Info("attempt admitted", "task", a.key.task, "attempt", a.key.attempt, "device", order.Device, "gpus", leased)
 		n.changed()
 		return nil
 	case <-n.closed:
@@ -97,12 +101,21 @@ func (n *Node) lease(a *attempt) (err error) {
 	if n.cfg.GPUs == nil {
 		return functions.NewError(functions.ErrThrottled, "no_gpu", "the node has no GPU")
 	}
-	a.devices, a.release, err = n.cfg.GPUs.Acquire(a.key.task, a.Assignment.Asks(), a.Assignment.GPUs)
+	// A container that waits for the task is worth more than what the leader had in
+	// mind, which cannot know of it.
+	prefer := append(n.served.Waits(a.serveKey()), a.Assignment.GPUs...)
+	a.devices, a.release, err = n.cfg.GPUs.Acquire(a.key.task, a.Assignment.Asks(), prefer)
 	for _, d := range a.devices {
 		a.Leased = append(a.Leased, d.UUID)
 	}
 	if err != nil { // a container that waits may hold the memory: the next order finds it free
-		n.served.Free(a.serveKey(), a.Assignment.GPUs)
+		ended := n.served.Free(a.serveKey(), a.Assignment.GPUs)
+		if n.cfg.Readings != nil {
+			n.group.Go(func() {
+				ended()
+				n.read(n.stay, 0)
+			})
+		}
 	}
 	return err
 }

@@ -83,7 +83,7 @@ func (n *Node) recall(dir string, fresh bool) (*attempt, error) {
 	}
 	a.adopted, a.outcome = true, m.Outcome
 	if len(a.Leased) > 0 && n.cfg.GPUs != nil {
-		devices, release, err := n.cfg.GPUs.Restore(a.key.task, a.Leased)
+		devices, release, err := n.cfg.GPUs.Restore(a.key.task, a.Assignment.Asks(), a.Leased)
 		if err != nil {
 			n.cfg.Log.Warn("GPU of a held attempt is gone", "task", a.key.task, "attempt", a.key.attempt, "err", err)
 		} else {
@@ -206,6 +206,11 @@ func (n *Node) holds(c runtime.Info) bool {
 	}
 	if _, serves := c.Labels[runtime.LabelServe]; serves {
 		return n.served.Holds(c.Name)
+	}
+	if _, canary := c.Labels[runtime.LabelCanary]; canary {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		return c.Name == n.canaryName
 	}
 	number, err := strconv.Atoi(c.Labels[runtime.LabelAttempt])
 	if err != nil {

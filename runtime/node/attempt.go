@@ -19,7 +19,7 @@ type key struct {
 // record is what the node has promised to run.
 type record struct {
 	Assignment functions.Assignment `json:"assignment"`
-	Leased     []string             `json:"leased,omitempty"` // UUIDs of its GPUs
+	Leased     []string             `json:"leased,omitempty"` // UUIDs of its GPUs; written with the attempt's mutex held once it runs
 }
 
 // state is how far an attempt has come.
@@ -54,8 +54,13 @@ type attempt struct {
 	news     reporter
 	fenced   atomic.Bool // ordered to stop for want of a lease
 
-	mu    sync.Mutex // guards the field below
+	// gone is closed when the container is gone whose end nobody knows; nil = there
+	// is no such container. Used only by the attempt's own goroutine.
+	gone chan struct{}
+
+	mu    sync.Mutex // guards the fields below
 	phase functions.Phase
+	place placement
 }
 
 func newAttempt(dataDir string, r record) *attempt {
@@ -99,7 +104,8 @@ func (a *attempt) running() functions.Running {
 type stopOrder struct {
 	class   functions.Class
 	message string
-	grace   bool // SIGTERM first
+	hint    string // empty = what the class says
+	grace   bool   // SIGTERM first
 }
 
 func (o stopOrder) Error() string { return o.message }
@@ -151,5 +157,5 @@ func ordered(ctx context.Context) (stopOrder, bool) {
 }
 
 func (o stopOrder) failure() *functions.Failure {
-	return &functions.Failure{Class: o.class, Message: o.message}
+	return &functions.Failure{Class: o.class, Message: o.message, Hint: o.hint}
 }

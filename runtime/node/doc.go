@@ -37,6 +37,12 @@
 // attempt start cold. Nobody but the agent that started them can reach those that
 // wait: they end with it.
 //
+// GPUs are read by whatever Config.Readings is (gpus.go): with each order, before a
+// launch and after an end out of turn, because other programs use them too
+// (recheck.go). Readings also show where programs run, and what containers hold
+// that wait for a task (placement.go). Canaries try devices before tasks do
+// (canary.go). A lease ends when nothing of its attempt can use the device.
+//
 // A node that no leader has heard for Timings.Fence kills its containers
 // (fence.go), so that the leader can run their tasks elsewhere a little later.
 package node

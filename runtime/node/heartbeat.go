@@ -86,7 +86,7 @@ func (n *Node) heartbeat(at time.Time) functions.Heartbeat {
 		hb.Node.Ready, hb.Node.Reason = false, "the node's agent is starting or stopping"
 	}
 	if n.cfg.GPUs != nil {
-		hb.Node.GPUs = n.cfg.GPUs.Snapshot()
+		hb.Node.GPUs, hb.Node.GPUHost = n.cfg.GPUs.Snapshot(), n.cfg.GPUs.Host()
 	}
 	for _, a := range n.attempts {
 		hb.Running = append(hb.Running, a.running())

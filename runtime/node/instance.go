@@ -147,7 +147,7 @@ func warmSpec(s functions.Spec, k warmKey, node functions.NodeID, image runtime.
 }
 
 // clearWarm removes the containers of an earlier agent that no attempt holds: warm
-// ones, and those that served. It waits for an engine that is away.
+// ones, those that served, and canaries. It waits for an engine that is away.
 func (n *Node) clearWarm(ctx context.Context) error {
 	for {
 		err := n.clearOnce(ctx)
@@ -167,7 +167,8 @@ func (n *Node) clearOnce(ctx context.Context) error {
 	for _, c := range found {
 		_, warm := c.Labels[runtime.LabelWarm]
 		_, serves := c.Labels[runtime.LabelServe]
-		if (warm || serves) && !n.holds(c) {
+		_, canary := c.Labels[runtime.LabelCanary]
+		if (warm || serves || canary) && !n.holds(c) {
 			err = errors.Join(err, n.cfg.Driver.Remove(ctx, c.ID))
 		}
 	}

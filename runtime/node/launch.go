@@ -52,6 +52,7 @@ func (n *Node) launch(ctx context.Context, a *attempt, event []byte) (id runtime
 	if err != nil {
 		return "", &functions.Failure{Class: functions.Permanent, Message: err.Error()}
 	}
+	spec.KnownGPUs = knownGPUs(n.look.reading(), a.devices)
 	limited, cancel := context.WithTimeoutCause(ctx, n.time.Launch, functions.ErrTimeout)
 	defer cancel()
 	id, err = n.cfg.Driver.Create(limited, spec)
@@ -65,7 +66,7 @@ func (n *Node) launch(ctx context.Context, a *attempt, event []byte) (id runtime
 	}
 	defer func() {
 		if fail != nil {
-			n.group.Go(func() { n.remove(context.WithoutCancel(ctx), id) })
+			n.removeLater(ctx, a, id)
 		}
 	}()
 	// Before the start: an agent that dies in between must not give the container
@@ -78,15 +79,24 @@ func (n *Node) launch(ctx context.Context, a *attempt, event []byte) (id runtime
 	if err := n.cfg.Driver.Start(limited, id, runtime.Streams{Stdin: event, Stdout: stdout, Stderr: stderr}); err != nil {
 		return id, n.launchFailure(a, err)
 	}
+	if n.cfg.GPUs != nil {
+		n.cfg.GPUs.Launched(a.Leased)
+	}
 	return id, nil
 }
 
 func (n *Node) launchFailure(a *attempt, err error) *functions.Failure {
+	return n.refused(err, a.onGPU())
+}
+
+// refused says what it means that the engine did not launch a container, with a
+// GPU or without.
+func (n *Node) refused(err error, gpu bool) *functions.Failure {
 	message, hung := err.Error(), false
 	if le, ok := errors.AsType[*runtime.LaunchError](err); ok {
 		message, hung = le.Message, le.Hung
 	}
-	class := runtime.ClassifyLaunch(message, hung, a.onGPU())
+	class := runtime.ClassifyLaunch(message, hung, gpu)
 	if hung {
 		message = fmt.Sprintf("the engine did not answer the launch within %s", n.time.Launch)
 	}

@@ -51,6 +51,7 @@ type Config struct {
 	Web      Web    // nil = nothing is fetched from URLs
 	Link     Link
 	GPUs     *gpu.Pool           // nil = none
+	Readings Readings            // nil = nothing reads the GPUs; they are as GPUs has them
 	Capacity functions.Resources // what attempts may take together
 	Labels   map[string]string
 	Version  string
@@ -92,6 +93,7 @@ type Timings struct {
 	Engine   time.Duration // 2 min for an engine that does not answer, while a container runs
 	Disk     time.Duration // 250 ms between looks at what a container has written
 	Progress time.Duration // 500 ms between progress reports
+	Reading  time.Duration // 1 s for a reading of the GPUs that is asked for
 	Images   time.Duration // 5 min between looks at what images take
 }
 
@@ -108,6 +110,7 @@ func (t Timings) withDefaults() Timings {
 		Engine:    cmp.Or(t.Engine, 2*time.Minute),
 		Disk:      cmp.Or(t.Disk, 250*time.Millisecond),
 		Progress:  cmp.Or(t.Progress, 500*time.Millisecond),
+		Reading:   cmp.Or(t.Reading, time.Second),
 		Images:    cmp.Or(t.Images, 5*time.Minute),
 	}
 }
@@ -128,6 +131,7 @@ type Node struct {
 	warm    *warmth
 	served  *serve.Keeper // containers of http and lambda functions
 	blanks  *blanks
+	look    *look // at the GPUs
 
 	discarding atomic.Int32 // attempts whose remains are being removed
 
@@ -142,6 +146,9 @@ type Node struct {
 	engine   engineState
 	shares   []string            // shared folders that are there
 	warmed   map[runtime.ID]bool // containers that were started warm and are not removed yet
+
+	ranIn      string // the image that an attempt ran in last
+	canaryName string // of the container that tries a GPU; empty = none does
 }
 
 // errStopping ends the work of attempts that the next agent will adopt.
@@ -157,6 +164,9 @@ func New(cfg Config) (*Node, error) {
 	}
 	if cfg.Driver == nil || cfg.Objects == nil || cfg.Link == nil {
 		return nil, functions.Invalid("bad_node", "a node needs a driver, an object store and a link")
+	}
+	if cfg.Readings != nil && cfg.GPUs == nil {
+		return nil, functions.Invalid("bad_node", "a node that reads GPUs needs a pool of them")
 	}
 	if cfg.DiskFloor == 0 {
 		cfg.DiskFloor = functions.GiB
@@ -177,7 +187,7 @@ func New(cfg Config) (*Node, error) {
 	stay, end := context.WithCancel(context.Background())
 	n.stay, n.leaving, n.leave = stay, stay.Done(), end
 	n.cache = newCache(filepath.Join(cfg.DataDir, "cache"), cfg.Cache, cfg.Log, cfg.Now, &n.group, n.room)
-	n.images = newPulled(cfg, n.busyImages)
+	n.images, n.look = newPulled(cfg, n.busyImages), newLook()
 	n.warm, n.blanks = n.newWarmth(), newBlanks(cfg.DataDir, containerUser())
 	n.served = serve.NewKeeper(serve.Starter{
 		Driver: cfg.Driver, Program: cfg.Entry, Dir: n.doors(), Launch: n.time.Launch, Init: n.time.Init,
@@ -202,7 +212,7 @@ func (n *Node) Run(ctx context.Context) error {
 
 	work, leave := context.WithCancelCause(context.WithoutCancel(ctx))
 	var loops sync.WaitGroup
-	for _, loop := range []func(context.Context){n.beat, n.fence, n.probe, n.sweep, n.watchShares, n.collectImages, n.stockBlanks} {
+	for _, loop := range []func(context.Context){n.beat, n.fence, n.probe, n.sweep, n.watchShares, n.collectImages, n.stockBlanks, n.readGPUs, n.keepCanaries} {
 		loops.Go(func() { loop(work) })
 	}
 	warm, cool := context.WithCancel(work)

@@ -30,13 +30,13 @@ func (n *Node) run(work context.Context, a *attempt) {
 			n.cfg.Log.Warn("outcome not kept on disk", "task", a.key.task, "attempt", a.key.attempt, "err", err)
 		}
 	}
-	if n.cfg.GPUs != nil && !known {
-		n.cfg.GPUs.Report(out.Failure, a.Leased)
+	if !known {
+		n.blame(a, out.Failure)
 	}
 	if !n.finish(work, a, out) {
 		return
 	}
-	a.release()
+	n.giveBackGPUs(work, a)
 	n.forget(a)
 	id := runtime.ID(out.Container)
 	if a.spec.Contract.Serves() { // it serves other tasks, or is ended by who keeps it
@@ -47,8 +47,9 @@ func (n *Node) run(work context.Context, a *attempt) {
 
 // execute takes the attempt from wherever it stands to its outcome.
 func (n *Node) execute(ctx context.Context, a *attempt) (out functions.Outcome) {
-	out.GPUs = a.Leased
 	defer func() {
+		n.noteUnseen(a)
+		out.GPUs = a.Leased
 		if n.left() {
 			return
 		}
@@ -73,6 +74,7 @@ func (n *Node) execute(ctx context.Context, a *attempt) (out functions.Outcome) 
 		return out
 	}
 
+	n.ranOn(a, id)
 	var exit runtime.Exit
 	fail = n.timed(ctx, a, functions.PhaseRun, func() (f *functions.Failure) {
 		exit, out.PeakMemory, f = n.wait(ctx, a, id, ended)
@@ -118,10 +120,22 @@ func (n *Node) start(ctx context.Context, a *attempt) (id runtime.ID, fail *func
 		return "", fail
 	}
 	fail = n.timed(ctx, a, functions.PhaseLaunch, func() (f *functions.Failure) {
-		id, f = n.launch(ctx, a, event)
+		if f = n.readyGPUs(ctx, a); f == nil {
+			id, f = n.launch(ctx, a, event)
+		}
 		return f
 	})
 	return id, fail
+}
+
+// ranOn notes that the attempt's program runs.
+func (n *Node) ranOn(a *attempt, id runtime.ID) {
+	n.mu.Lock()
+	n.ranIn = a.spec.Image
+	n.mu.Unlock()
+	if a.onGPU() {
+		a.placed(id, n.cfg.Now())
+	}
 }
 
 // timed runs one phase, measures it and says where it failed. A phase that fails

@@ -60,6 +60,7 @@ func (n *Node) serve(ctx context.Context, a *attempt, out *functions.Outcome) {
 			return
 		}
 		out.Container, a.state.Warm = string(i.ID), !cold
+		n.ranOn(a, i.ID)
 		var res serve.Response
 		var fault *serve.Fault
 		out.Failure = n.timed(ctx, a, functions.PhaseRun, func() *functions.Failure {
@@ -71,6 +72,7 @@ func (n *Node) serve(ctx context.Context, a *attempt, out *functions.Outcome) {
 		})
 		n.served.Done(i, out.Failure)
 		if fault != nil && !fault.Delivered && !cold && try < serveTries && ctx.Err() == nil {
+			a.displaced()
 			a.state.Phases = a.state.Phases[:len(a.state.Phases)-1] // it never ran
 			continue
 		}
@@ -134,7 +136,11 @@ func (n *Node) instanceFor(ctx context.Context, a *attempt, words serve.Words) (
 		return nil, true, fail
 	}
 	fail = n.timed(ctx, a, functions.PhaseLaunch, func() *functions.Failure {
-		n.makeRoom(a)
+		n.makeRoom()
+		if f := n.readyGPUs(ctx, a); f != nil {
+			return f
+		}
+		k = a.serveKey() // it may have got another GPU
 		var err error
 		i, err = n.served.Start(ctx, n.planOf(a), k, a.key.task, words)
 		return n.startFailure(a, err)
@@ -169,15 +175,16 @@ func (a *attempt) serveKey() serve.Key {
 	return serve.Key{Function: f.Name, Version: f.Version, Made: f.CreatedAt.UnixNano(), Device: a.Assignment.Device, GPUs: strings.Join(a.Leased, ",")}
 }
 
-// makeRoom ends containers that wait where what an admitted attempt may take does
-// not fit beside them, and those that hold its GPUs.
-func (n *Node) makeRoom(a *attempt) {
+// noKey is of no container.
+var noKey serve.Key
+
+// makeRoom ends containers that wait where what admitted attempts may take does
+// not fit beside them.
+func (n *Node) makeRoom() {
 	n.mu.Lock()
 	free := n.cfg.Capacity.Sub(n.used).Memory
 	n.mu.Unlock()
-	room, devices := n.served.Fit(max(0, free)), n.served.Free(a.serveKey(), a.Leased)
-	room()
-	devices()
+	n.served.Fit(max(0, free))()
 }
 
 // planOf says what container an attempt's function is served by. It does no I/O.
@@ -187,7 +194,7 @@ func (n *Node) planOf(a *attempt) serve.Plan {
 	c.Name = "spillway-serve-" + strings.ToLower(rand.Text()[:12])
 	c.Env = servedEnvironment(a.Assignment, s, a.devices, c.Name)
 	c.Tmpfs = []runtime.Tmpfs{{Target: "/tmp", Size: min(s.Limits.Disk, s.Limits.Memory)}}
-	c.GPUs = engineIDs(a.devices)
+	c.GPUs, c.KnownGPUs = engineIDs(a.devices), knownGPUs(n.look.reading(), a.devices)
 	c.Labels = map[string]string{
 		runtime.LabelNode:  string(n.cfg.ID),
 		runtime.LabelServe: keyOf(f).String(),

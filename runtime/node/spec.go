@@ -95,7 +95,11 @@ func environment(as functions.Assignment, s functions.Spec, devices []functions.
 	if as.Device == functions.GPU {
 		env["NVIDIA_VISIBLE_DEVICES"] = strings.Join(engineIDs(devices), ",")
 		env["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
-		if m := leastMemory(devices); m > 0 {
+		m := leastMemory(devices)
+		if claim := as.Asks(); !claim.Alone() {
+			m = claim.Memory // others have the rest
+		}
+		if m > 0 {
 			env["TASK_GPU_MEMORY_MIB"] = strconv.FormatInt(int64(m/functions.MiB), 10)
 		}
 	} else {

@@ -85,7 +85,7 @@ func (n *Node) wait(ctx context.Context, a *attempt, id runtime.ID, ended bool) 
 			}
 			continue
 		case <-patience.C: // the engine is away: the reason stands, the remover goes on
-			n.group.Go(func() { n.remove(context.WithoutCancel(ctx), id) })
+			n.removeLater(ctx, a, id)
 		case <-n.leaving:
 		}
 		return exit, 0, fail

@@ -145,6 +145,15 @@ func TestGPU(t *testing.T) {
 			if r, err := launch(t, d, runtime.Spec{Image: image, Command: []string{"cat", "/dev/nvidia0"}}, ""); err != nil || r.exit.Code == 0 {
 				t.Errorf("a CPU container: %+v, %v, want it not to have the device", r, err)
 			}
+			greedy := runtime.Spec{Image: image, Command: []string{"env", "NVIDIA_VISIBLE_DEVICES"}, Env: []string{"NVIDIA_VISIBLE_DEVICES=all"}}
+			says(t, d, greedy, "", "void\n") // though the image asks for every GPU, and the function does
+			named := gpu("GPU-a", "env", "FAKE_GPU")
+			named.KnownGPUs = map[string]runtime.KnownGPU{"GPU-a": {Names: []string{"0"}, Node: "/dev/nvidia0"}}
+			says(t, d, named, "", "0\n")
+			named.KnownGPUs["GPU-a"] = runtime.KnownGPU{Names: []string{"0"}, Node: "/dev/nvidia1"}
+			if _, err := launch(t, d, named, ""); err == nil || runtime.ClassifyLaunch(err.Error(), false, true) != functions.GPUDevice {
+				t.Errorf("a device that has moved: %v", err)
+			}
 			for id, want := range map[string]functions.Class{"7": functions.GPUDevice, "sick": functions.GPUHost} {
 				_, err := launch(t, d, gpu(id, "exit", "0"), "")
 				var refused *runtime.LaunchError

@@ -105,7 +105,7 @@ func (d *Driver) write(program *ociRuntime, id runtime.ID, s runtime.Spec, img r
 	if err != nil {
 		return nil, err
 	}
-	if err := cdi.Inject(spec, d.config.CDIDirs, s.GPUs); err != nil {
+	if err := cdi.Inject(spec, d.config.CDIDirs, cdi.Devices(s)); err != nil {
 		return nil, err
 	}
 	spec.Annotations = map[string]string{annotationHooks: filepath.Join(dir, fileHooks)}

@@ -30,9 +30,20 @@ func BoxImage(t testing.TB) (name string, archive []byte) {
 	return ProgramImage(t, boxPackage)
 }
 
+// BoxImageWith does the same with more variables in the image, such as K=V.
+func BoxImageWith(t testing.TB, env ...string) (name string, archive []byte) {
+	t.Helper()
+	return programImage(t, boxPackage, env)
+}
+
 // ProgramImage does the same with the program of another package, named by its
 // import path. It is /box in the image.
 func ProgramImage(t testing.TB, importPath string) (name string, archive []byte) {
+	t.Helper()
+	return programImage(t, importPath, nil)
+}
+
+func programImage(t testing.TB, importPath string, env []string) (name string, archive []byte) {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "box")
 	build(t, program, importPath)
@@ -41,7 +52,7 @@ func ProgramImage(t testing.TB, importPath string) (name string, archive []byte)
 		t.Fatal(err)
 	}
 	name = "spillway-test-box:" + strings.ToLower(rand.Text()[:12])
-	archive, err = pack(name, binary)
+	archive, err = pack(name, binary, env)
 	if err != nil {
 		t.Fatalf("pack the test image: %v", err)
 	}
@@ -60,7 +71,7 @@ func build(t testing.TB, program, importPath string) {
 
 // pack writes one binary as an image of one layer. Its name is a label too, so
 // that no two images of this kind share an ID.
-func pack(name string, binary []byte) ([]byte, error) {
+func pack(name string, binary []byte, env []string) ([]byte, error) {
 	layer, err := tarball(file{"box", 0o755, binary})
 	if err != nil {
 		return nil, err
@@ -70,7 +81,7 @@ func pack(name string, binary []byte) ([]byte, error) {
 		"architecture": runtime.GOARCH, "os": "linux",
 		"config": map[string]any{
 			"Entrypoint": []string{"/box"}, "Cmd": []string{"echo", "hello"},
-			"Env":    []string{"PATH=/", "BOX=image", "NVIDIA_VISIBLE_DEVICES=all"},
+			"Env":    append([]string{"PATH=/", "BOX=image", "NVIDIA_VISIBLE_DEVICES=all"}, env...), // it would take every GPU
 			"Labels": map[string]string{labelBox: name},
 		},
 		"rootfs": map[string]any{"type": "layers", "diff_ids": []string{"sha256:" + hex.EncodeToString(sum[:])}},

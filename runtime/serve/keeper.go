@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/spillway/spillway/functions"
+	"github.com/spillway/spillway/runtime"
 )
 
 const (
@@ -204,6 +205,31 @@ func (k *Keeper) Free(key Key, devices []string) (wait func()) {
 	return k.end(k.takeOut(func(c *kept) bool {
 		return c.key != key && slices.ContainsFunc(strings.Split(c.key.GPUs, ","), func(d string) bool { return slices.Contains(devices, d) })
 	}))
+}
+
+// Waits names the devices of the idle instances that would serve key if it were on
+// those, the last used first.
+func (k *Keeper) Waits(key Key) (devices []string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, c := range k.idle() {
+		if key.GPUs = c.key.GPUs; c.key == key && key.GPUs != "" {
+			devices = append(devices, strings.Split(key.GPUs, ",")...)
+		}
+	}
+	return devices
+}
+
+// Idle are the containers without a task that have devices.
+func (k *Keeper) Idle() (ids []runtime.ID) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, c := range k.idle() {
+		if c.key.GPUs != "" {
+			ids = append(ids, c.ID)
+		}
+	}
+	return ids
 }
 
 // Holds reports whether a container of that name is in use, or starts.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -202,6 +203,31 @@ func TestKeeperFreesDevices(t *testing.T) {
 	s.Free(Key{Function: "other", GPUs: "gpu-2"}, []string{"gpu-2"})()
 	if s.there(a) || !s.there(b) {
 		t.Error("the one that holds gpu-2 is to go, the other is not")
+	}
+}
+
+func TestKeeperTellsWhereItsInstancesWait(t *testing.T) {
+	s := newShelf(t)
+	on := func(gpus string) Key { return Key{Function: "web", Version: 1, Device: functions.GPU, GPUs: gpus} }
+	a, b := s.add("a", on("gpu-1,gpu-2"), functions.Spec{}), s.add("b", on("gpu-3"), functions.Spec{})
+	other := s.add("c", Key{Function: "other", Device: functions.GPU, GPUs: "gpu-4"}, functions.Spec{})
+	cpu := s.add("d", web, functions.Spec{})
+	s.Done(cpu, nil)
+	if got, where := s.Idle(), s.Waits(on("")); len(got) != 0 || len(where) != 0 {
+		t.Errorf("while all with devices are busy: %v wait, on %v", got, where)
+	}
+	s.Done(a, nil)
+	s.Done(other, nil)
+	time.Sleep(time.Millisecond)
+	s.Done(b, nil)
+	if got := s.Idle(); !slices.Equal(got, []runtime.ID{b.ID, other.ID, a.ID}) && !slices.Equal(got, []runtime.ID{b.ID, a.ID, other.ID}) {
+		t.Errorf("%v wait", got)
+	}
+	if got := s.Waits(on("")); !slices.Equal(got, []string{"gpu-3", "gpu-1", "gpu-2"}) {
+		t.Errorf("those of the function wait on %v", got)
+	}
+	if got := s.Waits(web); len(got) != 0 {
+		t.Errorf("on the CPU they wait on %v", got)
 	}
 }
 

@@ -113,6 +113,9 @@ func TestGPULaunch(t *testing.T) {
 		if exit, out, err := b.run(t, nil, "env", "NVIDIA_VISIBLE_DEVICES"); err != nil || exit.Code != 0 || out != "void\n" {
 			t.Errorf("NVIDIA_VISIBLE_DEVICES=%q (%+v, %v), want void", out, exit, err)
 		}
+		if exit, _, err := b.run(t, nil, "cat", "/opt/fake-gpu"); err != nil || exit.Code == 0 {
+			t.Errorf("the hook ran for a CPU container of an image that asks for every GPU: %+v, %v", exit, err)
+		}
 	})
 
 	t.Run("each failure has its class", func(t *testing.T) {

@@ -63,17 +63,6 @@ func New(cfg Config) *Host {
 	return &Host{cfg: cfg, nudge: make(chan struct{}, 1), uses: map[runtime.ID]use{}, lost: map[int]bool{}}
 }
 
-// Devices describes the devices as a node does that has not read them yet.
-func (h *Host) Devices() []functions.GPUInfo {
-	var infos []functions.GPUInfo
-	for _, d := range h.cfg.Devices {
-		infos = append(infos, functions.GPUInfo{
-			UUID: d.UUID, Index: d.Index, Model: d.Model, BusID: d.BusID, Memory: d.Total, Can: d.Can, State: functions.GPUFree,
-		})
-	}
-	return infos
-}
-
 // Run passes on a reading each second and whenever something changes, and the
 // events between them, until ctx ends.
 func (h *Host) Run(ctx context.Context, report func(probe.Report)) error {

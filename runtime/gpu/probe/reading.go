@@ -33,17 +33,17 @@ type Reading struct {
 	At      time.Time `json:"at"`
 	Source  string    `json:"source"` // nvml, nvidia-smi, simulated
 	Status  Status    `json:"status"`
-	Message string    `json:"message,omitempty"` // when Status is not OK
+	Message string    `json:"message,omitempty"` // why Status is not OK, or which GPUs could not even be named
 	Driver  string    `json:"driver,omitempty"`
 	CUDA    string    `json:"cuda,omitempty"` // the newest that the driver serves
 	Devices []Device  `json:"devices,omitempty"`
 }
 
-// Device is one GPU, or one MIG instance. -1 stands for a number that the driver
-// does not say.
+// Device is one GPU, or one MIG instance: what is wrong with a GPU is said of its
+// instances too. -1 stands for a number that the driver does not say.
 type Device struct {
 	UUID    string          `json:"uuid"`
-	Index   int             `json:"index"`
+	Index   int             `json:"index"` // of a MIG instance: of its GPU
 	Minor   int             `json:"minor"` // of /dev/nvidiaN
 	BusID   string          `json:"bus_id,omitempty"`
 	Model   string          `json:"model,omitempty"`
@@ -60,7 +60,7 @@ type Device struct {
 
 	ECC      int64  `json:"ecc"`                // uncorrected errors since the driver was loaded
 	Remap    bool   `json:"remap,omitempty"`    // the remapping of a bad row has failed
-	Recovery int    `json:"recovery,omitempty"` // NVML_FI_DEV_GET_GPU_RECOVERY_ACTION: 0 = none is needed
+	Recovery int    `json:"recovery,omitempty"` // NVML_FI_DEV_GET_GPU_RECOVERY_ACTION: 0 = none is needed, or the driver does not say
 	Lost     bool   `json:"lost,omitempty"`     // off the bus, or it needs a reset
 	Error    string `json:"error,omitempty"`    // what could not be read, and why
 }
@@ -71,9 +71,9 @@ type Process struct {
 	Memory functions.Bytes `json:"memory"` // -1 = the driver does not say
 }
 
-// Event is an Xid error that the driver reports.
+// Event is an Xid error that the driver reports; a double bit ECC error is Xid 48.
 type Event struct {
 	At   time.Time `json:"at"`
-	UUID string    `json:"uuid"` // empty = the driver did not say which
+	UUID string    `json:"uuid"` // of the MIG instance where there is one to blame; empty = the driver did not say which
 	Xid  uint64    `json:"xid"`
 }
