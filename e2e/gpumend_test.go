@@ -17,15 +17,12 @@ func TestASickGPUIsMended(t *testing.T) {
 	f.node("a", "2x80GiB", "--fail-file", faults.path)
 	f.deploy("work", "device: preferred", "spill_after: 1m")
 	sick := func() functions.GPUInfo { return f.gpus("a")["SIM-a-0"] }
-	for range 10 {
-		if sick().State == functions.GPUQuarantined {
-			break
-		}
+	eventually(t, time.Minute, "the sick device is quarantined", func() bool {
 		if _, task := f.call("work", `{"sleep_ms":10}`); !strings.HasSuffix(chain(task), "ok:SIM-a-1") {
 			t.Fatalf("attempts %s; want the device that is well in the end", chain(task))
 		}
-	}
-	eventually(t, 5*time.Second, "the sick device is quarantined", func() bool { return sick().State == functions.GPUQuarantined })
+		return sick().State == functions.GPUQuarantined
+	})
 	if g := sick(); !strings.Contains(g.Reason, "gpu_device") || g.Until.IsZero() {
 		t.Errorf("the device says %q, until %s; want why, and until when", g.Reason, g.Until)
 	}
