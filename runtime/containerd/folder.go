@@ -37,7 +37,8 @@ func (f folder) make() error {
 		return fmt.Errorf("make the container's folder: %w", err)
 	}
 	for path, text := range map[string]string{f.stdin(): "", f.hosts(): hosts} {
-		if err := os.WriteFile(path, []byte(text), 0o644); err != nil { // the container's user reads them
+		err := os.WriteFile(path, []byte(text), 0o644)
+		if err = errors.Join(err, os.Chmod(path, 0o644)); err != nil { // the container's user reads them, whatever the umask is
 			return fmt.Errorf("fill the container's folder: %w", err)
 		}
 	}

@@ -85,6 +85,7 @@ func TestEachSign(t *testing.T) {
 				r.refuses(share(gib))
 				r.Report(nil, []string{g.UUID})
 				release()
+				r.read()
 				r.is("a", functions.GPUFree, "")
 			})
 			rigged(t, Config{}, []probe.Device{well}, func(r *rig) {
@@ -108,16 +109,26 @@ func TestWhatProvesAReset(t *testing.T) {
 		happens func(r *rig)
 		heals   bool
 	}{
-		"nothing":                   {func(r *rig) { time.Sleep(time.Hour) }, false},
-		"a task that ended well":    {func(r *rig) { r.Report(nil, []string{"a"}) }, false},
-		"the probe was silent":      {func(r *rig) { r.status(probe.Silent) }, false},
-		"the driver was broken":     {func(r *rig) { r.status(probe.Broken) }, false},
-		"the module was unloaded":   {func(r *rig) { r.status(probe.NotLoaded) }, true},
-		"the driver was removed":    {func(r *rig) { r.status(probe.NoDriver) }, true},
+		"nothing":                 {func(r *rig) { time.Sleep(time.Hour) }, false},
+		"a task that ended well":  {func(r *rig) { r.Report(nil, []string{"a"}) }, false},
+		"the probe was silent":    {func(r *rig) { r.status(probe.Silent) }, false},
+		"the driver was broken":   {func(r *rig) { r.status(probe.Broken) }, false},
+		"the module was unloaded": {func(r *rig) { r.status(probe.NotLoaded) }, true},
+		"the driver was removed":  {func(r *rig) { r.status(probe.NoDriver) }, true},
+		"the driver said no version": {func(r *rig) {
+			r.Driver = ""
+			r.read()
+			r.Driver = "580.65.06"
+		}, false},
 		"another driver":            {func(r *rig) { r.Driver = "590.1" }, true},
 		"the error count restarted": {func(r *rig) { r.Devices[0].ECC = 0 }, true},
 		"another probe that counts less": {func(r *rig) {
 			r.Devices[0].ECC, r.Source = 0, "nvidia-smi"
+		}, false},
+		"another probe that sees less": {func(r *rig) {
+			r.Devices[0].Recovery = 1
+			r.read()
+			r.Devices[0].Recovery, r.Source = 0, "nvidia-smi"
 		}, false},
 		"the device was away": {func(r *rig) {
 			d := r.Devices
@@ -185,6 +196,43 @@ func TestADeviceThatFailsAgainAfterEachResetStaysAwayLonger(t *testing.T) {
 				r.read()
 			}
 		}
+	})
+}
+
+func TestAnErrorCountThatIsUnknownForOnceIsNotForgotten(t *testing.T) {
+	device := cardOf("a", 0, 24*gib)
+	device.ECC = 3
+	rigged(t, Config{}, []probe.Device{device}, func(r *rig) {
+		r.Devices[0].ECC = -1
+		r.read()
+		r.Devices[0].ECC = 4
+		r.read()
+		r.is("a", functions.GPUEjected, "from 3 to 4")
+	})
+	rigged(t, Config{}, []probe.Device{device}, func(r *rig) {
+		r.Devices[0].ECC, r.Source = 4, "nvidia-smi" // which counts in another way
+		r.read()
+		r.is("a", functions.GPUFree, "")
+	})
+}
+
+func TestAfterAResetATrialDecidesWhateverOldTasksSay(t *testing.T) {
+	rigged(t, Config{Canary: true}, []probe.Device{cardOf("a", 0, 24*gib)}, func(r *rig) {
+		r.canary(nil)
+		_, release := r.lends(share(gib))
+		r.Xid(probe.Event{UUID: "a", Xid: 79})
+		for range 600 {
+			r.read()
+		}
+		r.Report(nil, []string{"a"})
+		release()
+		r.Driver = "590.1"
+		r.read()
+		r.is("a", functions.GPUQuarantined, "canary")
+		if id := r.canary(nil); id != "a" {
+			t.Fatalf("canary on %q", id)
+		}
+		r.lends(some(1))
 	})
 }
 

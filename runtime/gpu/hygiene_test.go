@@ -97,6 +97,7 @@ func TestAProcessOfSomebodyElseIsNoTrace(t *testing.T) {
 				r.during(share(6*gib), 9*gib, before, ours)
 				r.uses(0, c.used, c.processes...)
 				r.read()
+				r.read()
 				if waits := r.device("a").Reason != ""; waits == c.back {
 					t.Errorf("%+v", r.device("a"))
 				}
@@ -105,14 +106,33 @@ func TestAProcessOfSomebodyElseIsNoTrace(t *testing.T) {
 	}
 }
 
+func TestWhoComesAfterTheEndIsNoTraceEither(t *testing.T) {
+	ours, other := probe.Process{PID: 2, Memory: 6 * gib}, probe.Process{PID: 3, Memory: 3 * gib}
+	rigged(t, Config{}, []probe.Device{cardOf("a", 0, 24*gib)}, func(r *rig) {
+		r.during(share(6*gib), 6*gib, ours)
+		r.uses(0, 9*gib, ours, other)
+		r.read()
+		r.is("a", functions.GPUFree, "not seen free yet")
+		r.uses(0, 3*gib, other)
+		r.read()
+		r.is("a", functions.GPUFree, "")
+	})
+}
+
 func TestBesideOtherTasksTheirPromisesExplainWhatIsUsed(t *testing.T) {
 	rigged(t, Config{}, []probe.Device{cardOf("a", 0, 24*gib)}, func(r *rig) {
 		r.lends(share(8 * gib))
 		free := r.device("a").Free
-		r.during(share(8*gib), 16*gib)
-		if g := r.device("a"); g.Free != 24*gib-functions.GPUOverhead-2*(8*gib+functions.GPUOverhead) && g.Free >= free {
+		_, release := r.lends(share(8 * gib)) // and uses nothing
+		for range 20 {
+			r.read()
+		}
+		release()
+		if g := r.device("a"); g.Free != 24*gib-functions.GPUOverhead-2*(8*gib+functions.GPUOverhead) {
 			t.Errorf("the promise was forgotten before a reading: %s", g.Free)
 		}
+		r.read()
+		r.during(share(8*gib), 16*gib)
 		r.uses(0, 8*gib)
 		for range 20 {
 			r.read()

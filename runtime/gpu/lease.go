@@ -68,7 +68,7 @@ func (p *Pool) fit(claim functions.GPUClaim, prefer []string, host gate, now tim
 		if c.rank < 0 {
 			c.rank = len(prefer)
 		}
-		if g.ReadAt.IsZero() || claim.Alone() {
+		if g.ReadAt.IsZero() {
 			c.room = g.Memory
 		}
 		if c.room == 0 { // nobody knows

@@ -46,7 +46,7 @@ func (p *Pool) room(d *device, now time.Time) functions.Bytes {
 			return 0
 		}
 		ledger -= l.promise
-		if now.Sub(l.since) < p.settle || l.since.After(d.info.ReadAt) {
+		if now.Sub(l.since) < p.settle || !l.since.Before(d.info.ReadAt) {
 			live -= l.promise
 		}
 	}

@@ -1,6 +1,7 @@
 package gpu
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -52,19 +53,20 @@ func (p *Pool) Observe(r probe.Reading) {
 // list takes in a list of devices.
 func (p *Pool) list(r probe.Reading, at, now time.Time) {
 	c := change{from: p.driver.listed, to: at, another: r.Source != p.driver.lister}
-	c.reloaded = p.driver.version != "" && r.Driver != p.driver.version
+	version := cmp.Or(r.Driver, p.driver.version) // unknown for once is no change
+	c.reloaded = p.driver.version != "" && version != p.driver.version
 	if !p.driver.unloaded.IsZero() {
 		c.from, c.reloaded = p.driver.unloaded, true
 	}
 	p.driver.listed, p.driver.unloaded = at, time.Time{}
-	p.driver.lister, p.driver.version, p.driver.cuda = r.Source, r.Driver, r.CUDA
+	p.driver.lister, p.driver.version, p.driver.cuda = r.Source, version, r.CUDA
 	var there []*device
 	for _, seen := range r.Devices {
 		if seen.MIG {
 			continue
 		}
 		d := p.meet(seen)
-		if d == nil || slices.Contains(there, d) {
+		if d == nil {
 			continue
 		}
 		there = append(there, d)

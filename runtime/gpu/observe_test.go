@@ -144,6 +144,14 @@ func TestRestoreBeforeTheFirstReadingBelieves(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.is("a", functions.GPUUnread, "no reading")
+		if _, brief, err := r.Restore("t5", some(1), []string{"brief"}); err != nil {
+			t.Fatal(err)
+		} else {
+			brief()
+		}
+		if ids := uuids(r.Snapshot()); !slices.Equal(ids, []string{"a", "gone"}) {
+			t.Errorf("a device that was known by its task alone stays: %v", ids)
+		}
 		r.refuses(share(gib))
 		r.Devices = []probe.Device{cardOf("a", 0, 24*gib)}
 		r.read()
@@ -157,4 +165,43 @@ func TestRestoreBeforeTheFirstReadingBelieves(t *testing.T) {
 			t.Errorf("Restore of a device that is not listed = %v", err)
 		}
 	})
+}
+
+func TestADeviceInDoubtStaysSoWhileItIsAway(t *testing.T) {
+	rigged(t, Config{}, []probe.Device{cardOf("a", 0, 24*gib), cardOf("b", 1, 24*gib)}, func(r *rig) {
+		r.Report(fail(functions.GPULost), []string{"a"})
+		devices := r.Devices
+		r.Devices = devices[1:]
+		r.read()
+		r.Devices = devices
+		r.read()
+		r.is("a", functions.GPUQuarantined, "gpu_lost")
+	})
+}
+
+func TestADeviceThatCannotSayItsNameIsKnownByItsPlace(t *testing.T) {
+	device := cardOf("a", 0, 24*gib)
+	device.BusID = "0:1"
+	rigged(t, Config{}, []probe.Device{device}, func(r *rig) {
+		r.Devices[0].UUID, r.Devices[0].Lost = "", true
+		r.read()
+		r.is("a", functions.GPUEjected, "fallen off the bus")
+	})
+}
+
+func TestAClockThatIsSetBack(t *testing.T) {
+	now := time.Unix(1e9, 0)
+	p, err := New(Config{Now: func() time.Time { return now }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := probe.Reading{Status: probe.OK, Devices: []probe.Device{cardOf("a", 0, 24*gib)}}
+	for range 2 {
+		r.At = now
+		p.Observe(r)
+		now = now.Add(-time.Hour)
+	}
+	if at := p.Snapshot()[0].ReadAt; !at.Equal(now.Add(time.Hour)) {
+		t.Errorf("the last reading is of %s", at)
+	}
 }

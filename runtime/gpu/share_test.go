@@ -117,6 +117,37 @@ func TestAPromiseCountsBesideTheReadingUntilItHasSettled(t *testing.T) {
 	})
 }
 
+func TestAPromiseCountsUntilAReadingIsYounger(t *testing.T) {
+	rigged(t, Config{Settle: time.Nanosecond}, []probe.Device{cardOf("a", 0, 24*gib)}, func(r *rig) {
+		r.uses(0, 16*gib)
+		r.read()
+		r.lends(share(4 * gib))
+		time.Sleep(time.Second)
+		if g := r.device("a"); g.Free != 8*gib-functions.GPUOverhead-4*gib-functions.GPUOverhead {
+			t.Errorf("no reading has seen the task: %s", g.Free)
+		}
+		r.read()
+		if g := r.device("a"); g.Free != 8*gib-functions.GPUOverhead {
+			t.Errorf("a reading has seen the task: %s", g.Free)
+		}
+	})
+}
+
+func TestADeviceThatIsWellGoesBeforeOneOnTrial(t *testing.T) {
+	rigged(t, Config{}, []probe.Device{cardOf("doubt", 0, 16*gib), cardOf("well", 1, 24*gib)}, func(r *rig) {
+		r.Report(fail(functions.GPULost), []string{"doubt"})
+		for range int(firstQuarantine / time.Second) {
+			r.read()
+		}
+		if g, _ := r.lends(some(1)); g.UUID != "well" {
+			t.Errorf("lent %s", g.UUID)
+		}
+		if g, _ := r.lends(some(1)); g.UUID != "doubt" {
+			t.Errorf("lent %s", g.UUID)
+		}
+	})
+}
+
 func TestAForeignerThatWorksKeepsTheFirstTaskAway(t *testing.T) {
 	rigged(t, Config{}, []probe.Device{cardOf("a", 0, 24*gib)}, func(r *rig) {
 		r.Devices[0].Utilisation = 100

@@ -38,7 +38,7 @@ func (p *Pool) Trial() (uuids []string, release func(), ok bool) {
 func (p *Pool) unheld(now time.Time) (found *device) {
 	host := p.host.half(now)
 	for _, d := range p.devices {
-		if d.ejected != "" || d.unread != "" || len(d.leases) > 0 || len(d.traces.ended) > 0 || d.health.open(now) {
+		if d.ejected != "" || d.unread != "" || len(d.leases) > 0 || d.health.open(now) {
 			continue
 		}
 		if doubt := d.health.half(now); doubt != host {

@@ -120,6 +120,8 @@ func TestATaskIsTheTrialWhereNoCanaryComes(t *testing.T) {
 		}
 		r.lends(share(gib))
 		r.refuses(share(gib))
+		r.Report(nil, []string{"a"})
+		r.lends(share(gib))
 	})
 }
 

@@ -13,13 +13,14 @@ func TestUnsuitedImages(t *testing.T) {
 		r.Remember("x:1", "needs CUDA 13.1")
 		time.Sleep(time.Hour)
 		r.Remember("b:1", "needs driver 590")
+		r.Remember("b:1", "needs driver 590.1")
 		if why, ok := r.Unsuited("x:1"); !ok || why != "needs CUDA 13.1" {
 			t.Errorf("x:1: %q, %v", why, ok)
 		}
 		if why, ok := r.Unsuited("y:1"); ok {
 			t.Errorf("y:1: %q", why)
 		}
-		if u := r.Host().Unsuited; len(u) != 2 || u[0].Image != "b:1" || u[1].Reason != "needs CUDA 13.1" || time.Until(u[1].Until) != 23*time.Hour {
+		if u := r.Host().Unsuited; len(u) != 2 || u[0].Image != "b:1" || u[0].Reason != "needs driver 590.1" || u[1].Reason != "needs CUDA 13.1" || time.Until(u[1].Until) != 23*time.Hour {
 			t.Errorf("the host says %+v", u)
 		}
 		time.Sleep(23 * time.Hour)

@@ -48,11 +48,11 @@ func (n *Node) keepCanaries(ctx context.Context) {
 		case err == nil:
 			ran = true
 			fail := n.tryGPUs(ctx, image, uuids)
-			if fail == nil || fail.Class.GPUFault() {
+			if tellsOfGPUs(fail) {
 				unfit, doubt = map[string]bool{}, n.time.Heartbeat
 				break
 			}
-			// It says nothing of the GPUs: the next one may, in another image.
+			// The next one may tell more, in another image.
 			unfit[image] = true
 			pause, doubt = doubt, min(2*doubt, mostDoubt)
 		case errors.Is(err, functions.ErrNotFound) && !ran:
@@ -72,6 +72,16 @@ func (n *Node) keepCanaries(ctx context.Context) {
 		n.read(ctx, 0)
 		n.changed()
 	}
+}
+
+// tellsOfGPUs reports whether the end of a canary says anything of the devices or
+// of the host: what is wrong with the engine or with the image does not.
+func tellsOfGPUs(f *functions.Failure) bool {
+	if f == nil {
+		return true
+	}
+	r := functions.React(f.Class)
+	return r.Host != functions.BlameNothing || r.Device != functions.BlameNothing
 }
 
 func (n *Node) engineUp() bool {
@@ -136,7 +146,7 @@ func (n *Node) tryGPUs(ctx context.Context, image string, uuids []string) *funct
 		n.cfg.GPUs.Report(fail, uuids)
 		n.changed()
 		if fail != nil {
-			n.cfg.Log.Warn("GPUs tried: they do not work", "gpus", uuids, "image", image, "class", fail.Class, "why", fail.Message, "hint", runtime.Hint(fail.Class, fail.Message))
+			n.cfg.Log.Warn("canary failed", "gpus", uuids, "image", image, "class", fail.Class, "why", fail.Message, "hint", runtime.Hint(fail.Class, fail.Message))
 		} else {
 			n.cfg.Log.Info("GPUs tried: they work", "gpus", uuids, "image", image, "took", n.cfg.Now().Sub(began))
 		}

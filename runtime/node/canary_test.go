@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -68,6 +69,7 @@ func withEntry(of runtimetest.Program) runtimetest.Program {
 
 // launches are what containers with GPUs were started, and what came of it.
 type launches struct {
+	mu              sync.Mutex // guards the fields below
 	canaries, tasks []runtime.Spec
 	fail            error
 	hang            bool
@@ -77,15 +79,32 @@ func (l *launches) launch(ctx context.Context, s runtime.Spec) error {
 	if len(s.GPUs) == 0 {
 		return nil
 	}
+	l.mu.Lock()
 	if s.Labels[runtime.LabelCanary] != "" {
 		l.canaries = append(l.canaries, s)
 	} else {
 		l.tasks = append(l.tasks, s)
 	}
-	if l.hang {
+	fail, hang := l.fail, l.hang
+	l.mu.Unlock()
+	if hang {
 		return hangs(ctx, s)
 	}
-	return l.fail
+	return fail
+}
+
+// end says what becomes of launches from now on.
+func (l *launches) end(fail error, hang bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.fail, l.hang = fail, hang
+}
+
+// ran are the canaries so far, and how many tasks there were.
+func (l *launches) ran() (canaries []runtime.Spec, tasks int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.canaries), len(l.tasks)
 }
 
 func TestACanaryGoesFirst(t *testing.T) {
@@ -96,10 +115,11 @@ func TestACanaryGoesFirst(t *testing.T) {
 		w.fake.RemoveImage(t.Context(), "box")
 		w.gpuAgent(cfg)
 		w.until("both are offered", func() bool { return len(w.healthy()) == 2 })
-		if len(l.canaries) != 1 {
-			t.Fatalf("%d canaries ran", len(l.canaries))
+		ran, _ := l.ran()
+		if len(ran) != 1 {
+			t.Fatalf("%d canaries ran", len(ran))
 		}
-		s := l.canaries[0]
+		s := ran[0]
 		if s.Image != "tiny" || len(s.GPUs) != 1 || s.KnownGPUs[s.GPUs[0]].Node == "" || s.Labels[runtime.LabelNode] != "n1" ||
 			len(s.Mounts) != 1 || s.Mounts[0].Source != "/srv/entry" || s.Mounts[0].Target != wire.Program || !s.Mounts[0].ReadOnly || s.Network != "" {
 			t.Errorf("the canary is %+v", s)
@@ -113,7 +133,7 @@ func TestACanaryGoesFirst(t *testing.T) {
 func TestAHostThatLaunchesNothingIsOff(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		cfg, _, l := w.canaried(gib("GPU-a", 0, 24))
-		l.fail = errors.New(`could not select device driver "" with capabilities: [[gpu]]`)
+		l.end(errors.New(`could not select device driver "" with capabilities: [[gpu]]`), false)
 		a := w.agent(cfg)
 		w.until("the host is off", func() bool {
 			h := w.log.lastBeat().Node.GPUHost
@@ -127,13 +147,13 @@ func TestAHostThatLaunchesNothingIsOff(t *testing.T) {
 		}
 		until := w.log.lastBeat().Node.GPUHost.Until
 		time.Sleep(time.Until(until) + 3*time.Second)
-		if len(l.canaries) != 2 {
-			t.Errorf("%d canaries ran by the end of the quarantine", len(l.canaries))
+		if ran, _ := l.ran(); len(ran) != 2 {
+			t.Errorf("%d canaries ran by the end of the quarantine", len(ran))
 		}
-		l.fail = nil
+		l.end(nil, false)
 		w.until("it is offered", func() bool { return len(w.healthy()) == 1 })
-		if len(l.tasks) != 0 {
-			t.Errorf("%d tasks had to try it", len(l.tasks))
+		if _, tasks := l.ran(); tasks != 0 {
+			t.Errorf("%d tasks had to try it", tasks)
 		}
 		if out := w.do(a, w.gpuOrder(a, 0)); out.Failure != nil {
 			t.Errorf("a task: %+v", out.Failure)
@@ -147,7 +167,7 @@ func TestACanaryReadmitsADevice(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		cfg, _, l := w.canaried(gib("GPU-a", 0, 24), gib("GPU-b", 1, 24))
 		a := w.gpuAgent(cfg)
-		l.fail = errors.New("nvidia-container-cli: device error: GPU-a: unknown device: unknown")
+		l.end(errors.New("nvidia-container-cli: device error: GPU-a: unknown device: unknown"), false)
 		for range 2 {
 			as := w.gpuOrder(a, 0)
 			as.GPUs = []string{"GPU-a"}
@@ -155,14 +175,15 @@ func TestACanaryReadmitsADevice(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 		w.until("it is off", func() bool { return slices.Equal(w.healthy(), []string{"GPU-b"}) })
-		l.fail = nil
+		l.end(nil, false)
 		began := time.Now()
 		w.until("it is back", func() bool { return len(w.healthy()) == 2 })
 		if took := time.Since(began); took < 25*time.Second || took > 35*time.Second {
 			t.Errorf("it was off for %s", took)
 		}
-		if last := l.canaries[len(l.canaries)-1]; len(l.canaries) != 2 || !slices.Equal(last.GPUs, []string{"GPU-a"}) || last.Image != "box" {
-			t.Errorf("of %d canaries the last is %+v, want one in the image that has run, on GPU-a", len(l.canaries), last)
+		ran, _ := l.ran()
+		if last := ran[len(ran)-1]; len(ran) != 2 || !slices.Equal(last.GPUs, []string{"GPU-a"}) || last.Image != "box" {
+			t.Errorf("of %d canaries the last is %+v, want one in the image that has run, on GPU-a", len(ran), last)
 		}
 	})
 }
@@ -172,7 +193,7 @@ func TestACanaryThatHangs(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		cfg, _, l := w.canaried(gib("GPU-a", 0, 24))
 		cfg.Driver = &stuckRemove{slowPull: slowPull{Fake: w.fake}, until: time.Now().Add(2 * time.Minute)}
-		l.hang = true
+		l.end(nil, true)
 		w.agent(cfg)
 		began := time.Now()
 		w.until("the host is off", func() bool {
@@ -185,7 +206,7 @@ func TestACanaryThatHangs(t *testing.T) {
 		if g := cfg.GPUs.Snapshot()[0]; len(g.Leases) != 1 {
 			t.Errorf("the device while it hangs: %+v", g)
 		}
-		l.hang = false
+		l.end(nil, false)
 		w.until("it is tried again, and works", func() bool { return len(w.healthy()) == 1 })
 		if took := time.Since(began); took < 2*time.Minute-2*time.Second {
 			t.Errorf("after %s, with the container still there", took)
@@ -198,27 +219,39 @@ func TestACanaryThatHangs(t *testing.T) {
 func TestACanaryBlamesGPUsAlone(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		cfg, _, l := w.canaried(gib("GPU-a", 0, 24))
-		l.fail = errors.New("no space left on device")
+		l.end(errors.New("no space left on device"), false)
 		w.agent(cfg)
 		time.Sleep(20 * time.Second)
-		if h := w.log.lastBeat().Node.GPUHost; len(l.canaries) < 2 || len(l.canaries) > 8 || strings.Contains(h.Reason, "no space left") {
-			t.Errorf("%d canaries, host %+v", len(l.canaries), h)
+		ran, _ := l.ran()
+		if h := w.log.lastBeat().Node.GPUHost; len(ran) < 2 || len(ran) > 8 || strings.Contains(h.Reason, "no space left") {
+			t.Errorf("%d canaries, host %+v", len(ran), h)
 		}
-		l.fail = nil
+		l.end(nil, false)
 		w.until("it is offered", func() bool { return len(w.healthy()) == 1 })
 	})
 }
 
-// An image in which the entry program does not run is passed over for another.
+// An image in which the entry program does not run, or that the toolkit refuses, is
+// passed over for another.
 func TestACanaryLooksForAnImageThatServes(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
-		cfg, _, l := w.canaried(gib("GPU-a", 0, 24))
-		w.fake.AddImage("tiny", runtime.Image{Size: functions.KiB}, func(context.Context, *runtimetest.Process) int { return 127 })
-		w.gpuAgent(cfg)
-		if len(l.canaries) != 2 || l.canaries[0].Image != "tiny" || l.canaries[1].Image != "box" {
-			t.Errorf("canaries %+v", l.canaries)
-		}
-	})
+	for name, refuse := range map[string]bool{"entry does not run": false, "the toolkit refuses": true} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				cfg, _, l := w.canaried(gib("GPU-a", 0, 24))
+				w.fake.AddImage("tiny", runtime.Image{Size: functions.KiB}, func(context.Context, *runtimetest.Process) int { return 127 })
+				w.fake.OnLaunch(func(ctx context.Context, s runtime.Spec) error {
+					if err := l.launch(ctx, s); err != nil || !refuse || s.Image != "tiny" {
+						return err
+					}
+					return errors.New("nvidia-container-cli: requirement error: unsatisfied condition: brand = grid")
+				})
+				w.gpuAgent(cfg)
+				if ran, _ := l.ran(); len(ran) != 2 || ran[0].Image != "tiny" || ran[1].Image != "box" {
+					t.Errorf("canaries %+v", ran)
+				}
+			})
+		})
+	}
 }
 
 // A node without any image waits for no canary: its first task brings one.
@@ -233,8 +266,8 @@ func TestWithoutAnImageTasksGoFirst(t *testing.T) {
 		a := w.raw(cfg)
 		began := time.Now()
 		w.until("it is offered", func() bool { return len(w.healthy()) == 1 })
-		if took := time.Since(began); took > 5*time.Second || len(l.canaries) != 0 {
-			t.Errorf("after %s and %d canaries", took, len(l.canaries))
+		if ran, _ := l.ran(); time.Since(began) > 5*time.Second || len(ran) != 0 {
+			t.Errorf("after %s and %d canaries", time.Since(began), len(ran))
 		}
 		w.fake.Add("box", runtimetest.Box)
 		if out := w.do(a, w.gpuOrder(a, 0)); out.Failure != nil {
@@ -264,9 +297,9 @@ func TestACanaryThatIsLeftIsRemoved(t *testing.T) {
 func TestTheAgentStopsWithItsCanary(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		cfg, _, l := w.canaried(gib("GPU-a", 0, 24))
-		l.hang = true
+		l.end(nil, true)
 		a := w.agent(cfg)
-		w.until("the canary is on its way", func() bool { return len(l.canaries) == 1 })
+		w.until("the canary is on its way", func() bool { ran, _ := l.ran(); return len(ran) == 1 })
 		began := time.Now()
 		a.quit()
 		if took := time.Since(began); took > 15*time.Second {

@@ -119,7 +119,8 @@ func Open(ctx context.Context, c Config) (*Driver, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make the containers' folders: %w", err)
 	}
-	if err := os.WriteFile(filepath.Join(c.Dir, fileHosts), []byte(hosts), 0o644); err != nil {
+	err = os.WriteFile(filepath.Join(c.Dir, fileHosts), []byte(hosts), 0o644)
+	if err = errors.Join(err, os.Chmod(filepath.Join(c.Dir, fileHosts), 0o644)); err != nil { // whatever the umask is
 		return nil, fmt.Errorf("write the containers' hosts: %w", err)
 	}
 	lock, err := awaitLock(ctx, filepath.Join(c.Dir, fileLock))

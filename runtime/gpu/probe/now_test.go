@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -29,7 +30,8 @@ func TestNowIsNotOfBefore(t *testing.T) {
 		})
 		ctx, cancel := context.WithCancel(t.Context())
 		var runs, calls sync.WaitGroup
-		runs.Go(func() { _ = w.Run(ctx, func(Report) {}) })
+		var reported atomic.Int64
+		runs.Go(func() { _ = w.Run(ctx, func(r Report) { reported.Store(r.Reading.At.UnixNano()) }) })
 		time.Sleep(takes + time.Millisecond)
 		for range 20 {
 			for _, wait := range []time.Duration{0, takes / 2} { // the second while the first is read
@@ -39,6 +41,9 @@ func TestNowIsNotOfBefore(t *testing.T) {
 					r, err := w.Now(t.Context())
 					if err != nil || r.At.Before(asked) || time.Since(asked) > 2*takes {
 						t.Errorf("asked at %v, got %+v, %v after %v", asked, r, err, time.Since(asked))
+					}
+					if reported.Load() < r.At.UnixNano() {
+						t.Error("answered before it was reported")
 					}
 				})
 			}

@@ -97,7 +97,8 @@ func (w *Watcher) Run(ctx context.Context, report func(Report)) error {
 }
 
 // Now returns a reading that began after the call, or, while a probe that failed
-// waits to be started again, the one that says why. It may be of any Status.
+// waits to be started again, the one that says why. It may be of any Status, and
+// was reported before: what Run calls must not wait for it.
 func (w *Watcher) Now(ctx context.Context) (Reading, error) {
 	answer := make(chan Reading, 1)
 	w.mu.Lock()
@@ -128,7 +129,7 @@ func (w *Watcher) Now(ctx context.Context) (Reading, error) {
 	}
 }
 
-// say reports a reading, to those too who wait for one.
+// say reports a reading, and then answers those who wait for one.
 func (w *Watcher) say(r Reading) {
 	w.mu.Lock()
 	if r.Status != w.last.Status {
@@ -138,6 +139,10 @@ func (w *Watcher) say(r Reading) {
 		w.devices = r.Devices
 	}
 	w.last = r
+	w.mu.Unlock()
+	w.report(Report{Reading: &r})
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.waiters = slices.DeleteFunc(w.waiters, func(a waiter) bool {
 		if r.At.Before(a.since) {
 			return false
@@ -145,8 +150,6 @@ func (w *Watcher) say(r Reading) {
 		a.answer <- r
 		return true
 	})
-	w.mu.Unlock()
-	w.report(Report{Reading: &r})
 }
 
 // wanted reports whether anybody waits for a reading.
