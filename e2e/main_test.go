@@ -22,6 +22,15 @@ var bin string
 
 func TestMain(m *testing.M) {
 	flag.Parse()
+	given := false // -parallel was given
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if !given {
+		// Those that run beside each other mostly wait: for a dead node to be given
+		// up, for a quarantine to end.
+		if err := flag.Set("test.parallel", "6"); err != nil {
+			panic(err)
+		}
+	}
 	os.Exit(func() int {
 		dir, err := os.MkdirTemp("", "spillway-e2e-bin-")
 		if err != nil {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -97,6 +98,11 @@ type NodeConfig struct {
 
 	RegistryAuth string `yaml:"registry_auth" env:"REGISTRY_AUTH"` // file of credentials for image registries, as docker login writes it
 	ImageBudget  string `yaml:"image_budget" env:"IMAGE_BUDGET"`   // most disk for images that the node has pulled; 0 = it removes none; empty = 50GiB, at most a fifth of the disk
+
+	SimulateGPU string   `yaml:"simulate_gpu" env:"SIMULATE_GPU"` // devices that are not there, for rehearsals
+	Fail        []string `yaml:"fail" env:"FAIL"`                 // faults that they have
+	FailFile    string   `yaml:"fail_file" env:"FAIL_FILE"`       // more of them, read again when it changes
+	FailSeed    uint64   `yaml:"fail_seed" env:"FAIL_SEED"`       // of the dice that faults with a rate throw
 }
 
 // Default returns the documented defaults.
@@ -164,6 +170,10 @@ func (c *Config) bind(f *pflag.FlagSet) {
 	f.StringVar(&c.Node.RegistryAuth, "registry-auth", c.Node.RegistryAuth, "file of credentials for image registries, as docker login writes it; Docker's own are used as well")
 	f.StringVar(&c.Node.ImageBudget, "image-budget", c.Node.ImageBudget, "most disk for images that the node has pulled; 0 = it removes none; empty = 50GiB, at most a fifth of the disk")
 	f.StringVar(&c.Node.WarmMemory, "warm-memory", c.Node.WarmMemory, "memory for containers that wait for tasks (functions with warm), taken from what tasks are offered; 0 = none wait; empty = 10 %")
+	f.StringVar(&c.Node.SimulateGPU, "simulate-gpu", c.Node.SimulateGPU, "rehearse with GPUs that are not there, such as 2x80GiB or 1x24GiB:L4,2x80GiB:H100; what asks for them runs in plain containers")
+	f.StringSliceVar(&c.Node.Fail, "fail", c.Node.Fail, "fault of the simulated GPUs, KIND[:RATE][@INDEX], such as oom:0.25, device:first=2@0, slow=2s or foreign=40GiB@1; may be repeated")
+	f.StringVar(&c.Node.FailFile, "fail-file", c.Node.FailFile, "file of more such faults, one a line; it may come, change and go while the node runs")
+	f.Uint64Var(&c.Node.FailSeed, "fail-seed", c.Node.FailSeed, "number from which faults with a rate draw their chances")
 }
 
 // load fills c by precedence. set holds the flags that were given.
@@ -290,6 +300,14 @@ func (c *Config) Validate() error {
 		return bad("url-allow", "%v", err)
 	}
 	if _, err := registryKeys(c.Node); err != nil {
+		return err
+	}
+	if c.Node.FailFile != "" {
+		if c.Node.FailFile, err = filepath.Abs(c.Node.FailFile); err != nil {
+			return bad("fail-file", "%v", err)
+		}
+	}
+	if _, err := simulatedGPUs(c.Node, slog.New(slog.DiscardHandler)); err != nil {
 		return err
 	}
 	if c.Store.Endpoint != "" && (c.Store.AccessKey == "" || c.Store.SecretKey == "") {

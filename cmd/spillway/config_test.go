@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"log/slog"
 	"maps"
 	"os"
 	"path/filepath"
@@ -123,6 +124,13 @@ func TestConfigurationIsRefused(t *testing.T) {
 		{[]string{"--url-allow", "10.0.0.0/99"}, "10.0.0.0/99"},
 		{[]string{"--url-max", "plenty"}, "url-max"},
 		{[]string{"--store-endpoint", "http://minio:9000"}, "SPILLWAY_STORE_SECRET_KEY"},
+		{[]string{"--simulate-gpu", "many"}, "how many devices of which size"},
+		{[]string{"--simulate-gpu", "2x80GiB", "--assume-gpu", "1"}, "not both"},
+		{[]string{"--simulate-gpu", "2x80GiB", "--fail", "oom", "--fail", "fire"}, "no kind of fault"},
+		{[]string{"--simulate-gpu", "2x80GiB", "--fail", "oom@2"}, "there are 2 devices"},
+		{[]string{"--simulate-gpu", "2x80GiB", "--gpu-probe", "/usr/bin/gpuprobe"}, "reads real GPUs"},
+		{[]string{"--fail", "oom"}, "only simulated GPUs"},
+		{[]string{"--fail-file", file}, "only simulated GPUs"},
 	} {
 		_, err := parse(t, nil, c.args...)
 		if !errors.Is(err, functions.ErrInvalid) || !strings.Contains(err.Error(), c.says) {
@@ -169,6 +177,35 @@ func TestPlacesOfInputsAdd(t *testing.T) {
 	cfg, err = parse(t, map[string]string{"SPILLWAY_INPUTS_SHARES": "media=/mnt/a,nfs=/mnt/b", "SPILLWAY_INPUTS_URL_ALLOW": "::1,10.0.0.1", "SPILLWAY_INPUTS_URL_MAX": "1GiB"})
 	if err != nil || len(cfg.Inputs.Shares) != 2 || cfg.Inputs.Shares["nfs"] != "/mnt/b" || len(cfg.Inputs.URLAllow) != 2 || cfg.Inputs.URLMax != "1GiB" {
 		t.Errorf("from the environment: %+v, %v", cfg.Inputs, err)
+	}
+}
+
+func TestSimulatedGPUsAreConfigured(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "c.yaml")
+	if err := os.WriteFile(file, []byte("node: {id: n1, simulate_gpu: '1x24GiB:L4', fail: [oom, 'device:first=2@0'], fail_file: faults, fail_seed: 7}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := parse(t, nil, "--config", file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := cfg.Node; len(n.Fail) != 2 || !filepath.IsAbs(n.FailFile) || n.FailSeed != 7 {
+		t.Errorf("faults of the file: %q %q %d", n.Fail, n.FailFile, n.FailSeed)
+	}
+	cfg, err = parse(t, map[string]string{"SPILLWAY_NODE_FAIL": "lost,hook"}, "--config", file, "--simulate-gpu", "1x24GiB:L4,2x80GiB")
+	if err != nil || !slices.Equal(cfg.Node.Fail, []string{"lost", "hook"}) {
+		t.Errorf("faults of the environment: %q, %v", cfg.Node.Fail, err)
+	}
+	host, err := simulatedGPUs(cfg.Node, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	read, err := host.Now(t.Context())
+	if devices := read.Devices; err != nil || len(devices) != 3 || devices[0].UUID != "SIM-n1-0" || devices[0].Model != "L4" || devices[2].Total != 80*functions.GiB {
+		t.Errorf("devices %+v, %v", devices, err)
+	}
+	if host, err := simulatedGPUs(Default().Node, slog.New(slog.DiscardHandler)); host != nil || err != nil {
+		t.Errorf("unasked: %v, %v", host, err)
 	}
 }
 

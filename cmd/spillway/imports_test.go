@@ -63,6 +63,7 @@ var allowed = map[string][]string{
 	"runtime/gpu/probe/probetest":       {"functions", "runtime/gpu/probe"},
 	"runtime/gpu/preflight":             {"functions", "runtime", "runtime/cdi", "runtime/docker", "runtime/gpu/probe"},
 	"runtime/pool":                      {"functions"},
+	"runtime/gpu/gpusim":                {"functions", "runtime", "runtime/gpu/probe"},
 	"runtime/serve":                     {"functions", "runtime", "runtime/entry", "runtime/entry/wire"},
 	"runtime/entry":                     {"functions", "runtime", "runtime/entry/wire", "golang.org/x/sys/..."},
 	"runtime/entry/wire":                {},

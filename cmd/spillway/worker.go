@@ -74,13 +74,13 @@ func assemble(cfg Config, chosen choice, l *tasklog.Log, st *objects.Store, depl
 		}
 		room.Memory -= warm
 	}
-	gpus, readings, err := openGPUs(cfg.Node, program != "", log)
+	driver, gpus, readings, err := nodeGPUs(cfg.Node, chosen.driver, program != "", log)
 	if err != nil {
 		return nil, err
 	}
 	return node.New(node.Config{
 		ID: functions.NodeID(cfg.Node.ID), DataDir: filepath.Join(cfg.Data, "node"), Version: version,
-		Driver: chosen.driver, Labels: map[string]string{functions.LabelRuntimeWhy: chosen.reason}, Objects: st, Local: local, Shares: folders, Web: web, Link: nodeLink{l}, GPUs: gpus, Readings: readings, Capacity: room, DiskFloor: floor, Cache: cache, ImageBudget: images, Entry: program,
+		Driver: driver, Labels: map[string]string{functions.LabelRuntimeWhy: chosen.reason}, Objects: st, Local: local, Shares: folders, Web: web, Link: nodeLink{l}, GPUs: gpus, Readings: readings, Capacity: room, DiskFloor: floor, Cache: cache, ImageBudget: images, Entry: program,
 		WarmMemory: warm, Deployed: deployed, Log: log,
 	})
 }

@@ -14,20 +14,22 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
 
-// Config is one `spillway up`.
+// Config is one `spillway up`, or one `spillway server` when Engine is given.
 type Config struct {
-	Bin   string   // the binary
-	Data  string   // its data folder
-	Args  []string // more flags
-	Env   []string // more environment
-	Log   io.Writer
-	Ports *Ports     // nil = free ones
-	In    *Namespace // where it runs
-	From  *Namespace // where this process calls it from
+	Bin    string   // the binary
+	Data   string   // its data folder
+	Args   []string // more flags
+	Env    []string // more environment
+	Log    io.Writer
+	Ports  *Ports     // nil = free ones
+	Engine string     // address where nodes connect: a server without a node of its own
+	In     *Namespace // where it runs
+	From   *Namespace // where this process calls it from
 }
 
 // Ports are fixed so that a restarted process keeps its addresses.
@@ -91,7 +93,11 @@ func (s *Server) launch(ctx context.Context) error {
 	if err := os.Remove(ready); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	args := append([]string{"up", "--data", s.cfg.Data, "--listen", s.cfg.Ports.Gateway, "--store-listen", s.cfg.Ports.Store, "--ready-file", ready}, s.cfg.Args...)
+	role := []string{"up"}
+	if s.cfg.Engine != "" {
+		role = []string{"server", "--engine-listen", s.cfg.Engine}
+	}
+	args := slices.Concat(role, []string{"--data", s.cfg.Data, "--listen", s.cfg.Ports.Gateway, "--store-listen", s.cfg.Ports.Store, "--ready-file", ready}, s.cfg.Args)
 	cmd := exec.Command(s.cfg.Bin, args...)
 	cmd.Env = append(os.Environ(), s.cfg.Env...)
 	cmd.Stdout, cmd.Stderr = s.cfg.Log, s.cfg.Log
@@ -111,10 +117,10 @@ func (s *Server) launch(ctx context.Context) error {
 		select {
 		case <-tick.C:
 		case <-s.ended:
-			return fmt.Errorf("spillway up ended before it was ready: %v", s.err)
+			return fmt.Errorf("spillway %s ended before it was ready: %v", role[0], s.err)
 		case <-ctx.Done():
 			s.Kill()
-			return fmt.Errorf("wait for spillway up: %w", context.Cause(ctx))
+			return fmt.Errorf("wait for spillway %s: %w", role[0], context.Cause(ctx))
 		}
 	}
 }
