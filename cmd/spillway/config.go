@@ -94,6 +94,8 @@ type NodeConfig struct {
 
 	RegistryAuth string `yaml:"registry_auth" env:"REGISTRY_AUTH"` // file of credentials for image registries, as docker login writes it
 	ImageBudget  string `yaml:"image_budget" env:"IMAGE_BUDGET"`   // most disk for images that the node has pulled; 0 = it removes none; empty = 50GiB, at most a fifth of the disk
+
+	CDIDirs []string `yaml:"cdi_dirs" env:"CDI_DIRS"` // where CDI specifications of GPUs are; empty = the standard folders
 }
 
 // Default returns the documented defaults.
@@ -150,6 +152,7 @@ func (c *Config) bind(f *pflag.FlagSet) {
 	f.StringVar(&c.Node.OCIRuntime, "oci-runtime", c.Node.OCIRuntime, "program that the oci runtime executes; empty = crun or runc, whichever works")
 	f.StringVar(&c.Node.OCIDir, "oci-dir", c.Node.OCIDir, "folder of the oci runtime's containers, but for their output; in memory, below /run, launches are quickest; empty = in the data folder")
 	f.BoolVar(&c.Node.HostNetwork, "host-network", c.Node.HostNetwork, "give containers with network egress the host's network, loopback included; containerd and oci have no other")
+	f.StringSliceVar(&c.Node.CDIDirs, "cdi-dir", c.Node.CDIDirs, "folder of CDI specifications, by which containers of containerd and oci get GPUs; may be repeated; default /etc/cdi and /var/run/cdi")
 	f.IntVar(&c.Node.AssumeGPU, "assume-gpu", c.Node.AssumeGPU, "claim this many GPUs without a probe; launches really ask Docker for them")
 	f.Float64Var(&c.Node.CPUs, "cpus", c.Node.CPUs, "cores offered to tasks; 0 = all")
 	f.StringVar(&c.Node.Memory, "memory", c.Node.Memory, "memory offered to tasks, such as 16GiB; empty = 80 %")
@@ -217,7 +220,11 @@ func (c *Config) Validate() error {
 	bad := func(field, format string, args ...any) error {
 		return functions.Invalid("bad_config", "%s: %s", field, fmt.Sprintf(format, args...)).WithField(field)
 	}
-	for _, p := range []*string{&c.Data, &c.ReadyFile, &c.Node.RegistryAuth} {
+	paths := []*string{&c.Data, &c.ReadyFile, &c.Node.RegistryAuth}
+	for i := range c.Node.CDIDirs {
+		paths = append(paths, &c.Node.CDIDirs[i])
+	}
+	for _, p := range paths {
 		if *p == "" {
 			continue
 		}

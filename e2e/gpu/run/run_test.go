@@ -1,0 +1,198 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/spillway/spillway/e2e/harness"
+	"github.com/spillway/spillway/functions"
+)
+
+// uuid is the one GPU's of the tests.
+const uuid = "GPU-11111111-2222-3333-4444-555555555555"
+
+// reading is what the probe of the tests says of it, with a fresh time each time.
+const reading = `#!/bin/sh
+while :; do
+	printf '{"reading":{"at":"%%s","source":"nvml","status":"ok","driver":"580.65.06","cuda":"13.0","devices":[{"uuid":"%s","index":0,"minor":0,"model":"Fake GPU","total":"%s","used":"0","free":"%s","utilisation":0,"ecc":0}]}}\n' "$(date -u +%%Y-%%m-%%dT%%H:%%M:%%SZ)"
+	[ "$1" = -once ] && exit 0
+	sleep 1
+done
+`
+
+// described is a CDI specification that gives a container what NVIDIA's gives it:
+// device files, and the driver's library, which here runs on the CPU.
+const described = `
+cdiVersion: "0.5.0"
+kind: nvidia.com/gpu
+devices:
+- name: "0"
+  containerEdits: {deviceNodes: [{path: /dev/nvidia0, hostPath: /dev/null}]}
+- name: %[1]s
+  containerEdits: {deviceNodes: [{path: /dev/nvidia0, hostPath: /dev/null}]}
+containerEdits:
+  env: ["NVIDIA_VISIBLE_DEVICES=void", "FAKE_CUDA_UUID=%[1]s", "FAKE_CUDA_MEMORY=%[2]d"]
+  mounts: [{hostPath: %[3]s, containerPath: /usr/lib/x86_64-linux-gnu/libcuda.so.1, options: [ro, nosuid, nodev, bind]}]
+`
+
+// need skips where the machine lacks what the test cannot do without, and fails
+// where that is required.
+func need(t *testing.T, ok bool, what string) {
+	t.Helper()
+	switch {
+	case ok:
+	case os.Getenv("SPILLWAY_REQUIRE_CONTAINERD") != "":
+		t.Fatalf("%s, and SPILLWAY_REQUIRE_CONTAINERD is set", what)
+	default:
+		t.Skipf("SKIPPED: %s", what)
+	}
+}
+
+// bundled makes a bundle of this machine's own programs, around a fake driver.
+func bundled(t *testing.T) settings {
+	t.Helper()
+	need(t, os.Geteuid() == 0, "containers need root")
+	s := settings{bundle: t.TempDir(), results: filepath.Join(t.TempDir(), "RESULTS.md"), cdi: t.TempDir(),
+		runtimes: []string{"containerd", "oci"}, models: []string{"toy"}, seconds: []float64{1}, launches: 2}
+	bin := filepath.Join(s.bundle, "bin")
+	for _, dir := range []string{bin, filepath.Join(s.bundle, "images")} {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"containerd", "containerd-shim-runc-v2", "runc"} {
+		path, err := exec.LookPath(name)
+		need(t, err == nil, "no "+name+" here")
+		if err := os.Symlink(path, filepath.Join(bin, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"gcc", "make", "apt-get"} {
+		_, err := exec.LookPath(name)
+		need(t, err == nil, "no "+name+" here")
+	}
+	root, err := filepath.Abs("../../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := harness.Build(t.Context(), root, filepath.Join(bin, "spillway")); err != nil {
+		t.Fatal(err)
+	}
+	built, driver := t.TempDir(), filepath.Join(t.TempDir(), "libcuda.so.1")
+	for _, argv := range [][]string{
+		{"make", "-s", "-C", "e2e/gpu/speech", "OUT=" + built},
+		{"gcc", "-std=gnu11", "-O2", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror", "-o", driver, "e2e/gpu/fakecuda/libcuda.c", "e2e/gpu/speech/kernels.c", "-lm"},
+		{"go", "run", "./e2e/gpu/pack", "-program", filepath.Join(built, "speech"), "-cache", ".cache/gpu", "-out", filepath.Join(s.bundle, "images", "speech.tar")},
+	} {
+		cmd := exec.CommandContext(t.Context(), argv[0], argv[1:]...)
+		cmd.Dir = root
+		if out, err := cmd.CombinedOutput(); err != nil {
+			need(t, !strings.Contains(string(out), "apt-get"), "Debian's packages cannot be had")
+			t.Fatalf("%v: %v: %s", argv, err, out)
+		}
+	}
+	const memory = 8 * functions.GiB
+	for path, text := range map[string]string{
+		filepath.Join(s.cdi, "gpu.yaml"): fmt.Sprintf(described, uuid, memory/functions.MiB, driver),
+		filepath.Join(bin, "gpuprobe"):   fmt.Sprintf(reading, uuid, memory, memory),
+	} {
+		if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return s
+}
+
+// TestWholeRun is a run on a GPU machine, but for the GPU: all of it, on real
+// containers, with a driver that works on the CPU.
+func TestWholeRun(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs containers and builds images")
+	}
+	s := bundled(t)
+	var err error
+	if s.work, err = os.MkdirTemp("", "swg"); err != nil {
+		t.Fatal(err)
+	}
+	if err := whole(t.Context(), s); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(s.work); !os.IsNotExist(err) {
+		t.Errorf("the run's folder is still there: %v", err)
+	}
+	text, err := os.ReadFile(s.results)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		uuid, "|containerd|CUDA work in a container, on the GPU of the lease|ok|", "|oci|CUDA work in a container, on the GPU of the lease|ok|",
+		"CUDA_ERROR_OUT_OF_MEMORY: out of memory", "gpu_memory", "gpu_device", "cannot read libcuda.so",
+		"|containerd|GPU, cold|2|", "|oci|CPU, warm|2|", "|toy|1|GPU: Fake GPU|", "|toy|1|CPU: ",
+	} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("the report lacks %q", want)
+		}
+	}
+	if t.Failed() {
+		t.Logf("%s", text)
+	}
+}
+
+// What is spoilt and what is lost is as it was after mend.
+func TestSpecificationComesBack(t *testing.T) {
+	s := settings{work: t.TempDir(), cdi: t.TempDir()}
+	if err := os.WriteFile(filepath.Join(s.cdi, "gpu.yaml"), []byte(fmt.Sprintf(described, uuid, 1, "/lib")), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	d, err := describe(t.Context(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"0", uuid}; !slices.Equal(d.names, want) || d.count() != 1 {
+		t.Errorf("names %v, count %d; want %v and 1", d.names, d.count(), want)
+	}
+	if !d.knows(uuid) || d.knows("GPU-2") {
+		t.Error("the UUIDs that are described are not told from others")
+	}
+	before := content(t, d.file())
+	if err := d.spoil(); err != nil {
+		t.Fatal(err)
+	}
+	if spoilt := content(t, d.file()); !strings.Contains(spoilt, "exit 1") || strings.Contains(spoilt, "libcuda.so.1") || strings.Count(spoilt, "/dev/nvidia0") != 2 {
+		t.Errorf("spoilt: %s", spoilt)
+	}
+	if err := d.lose(); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.mend(); err != nil || content(t, d.file()) != before {
+		t.Errorf("mended: %v", err)
+	}
+}
+
+// A specification without devices is told, and so is a folder without one.
+func TestNothingDescribed(t *testing.T) {
+	s := settings{work: t.TempDir(), cdi: t.TempDir()}
+	if _, err := describe(t.Context(), s); err == nil {
+		t.Error("a folder without a specification is taken")
+	}
+	if err := os.WriteFile(filepath.Join(s.cdi, "gpu.yaml"), []byte("devices: 3"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := describe(t.Context(), s); err == nil {
+		t.Error("a specification without devices is taken")
+	}
+}
+
+func content(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
