@@ -57,6 +57,7 @@ func specification(ctx context.Context, s settings) ([]byte, error) {
 	}
 	file := filepath.Join(s.work, "nvidia.yaml")
 	generate := exec.CommandContext(ctx, filepath.Join(s.bundle, "bin", "nvidia-ctk"), "cdi", "generate", "--output="+file,
+		"--device-name-strategy=index", "--device-name-strategy=uuid",
 		"--nvidia-cdi-hook-path="+filepath.Join(s.bundle, "bin", "nvidia-cdi-hook"))
 	generate.Env = append(os.Environ(), s.path())
 	if out, err := generate.CombinedOutput(); err != nil {

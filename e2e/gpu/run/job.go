@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -34,7 +35,18 @@ func (j *job) program(ctx context.Context, name string, args ...string) ([]byte,
 	return cmd.CombinedOutput()
 }
 
+// all does everything that containers are needed for; where the model could not
+// be measured in one, it is measured outside.
 func (j *job) all(ctx context.Context) error {
+	err := j.contained(ctx)
+	if len(j.report.models) > 0 || len(j.models) == 0 || ctx.Err() != nil {
+		return err
+	}
+	j.report.line("The model was measured outside of containers, because it could not be in one.")
+	return errors.Join(err, j.bare(ctx))
+}
+
+func (j *job) contained(ctx context.Context) error {
 	var err error
 	if j.devices, err = describe(ctx, j.settings); err != nil {
 		return err

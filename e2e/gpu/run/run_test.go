@@ -53,11 +53,18 @@ func need(t *testing.T, ok bool, what string) {
 	}
 }
 
+// rig is a bundle, and the folder of the fake driver's library.
+type rig struct {
+	settings
+	driver string
+}
+
 // bundled makes a bundle of this machine's own programs, around a fake driver.
-func bundled(t *testing.T) settings {
+func bundled(t *testing.T) rig {
 	t.Helper()
 	need(t, os.Geteuid() == 0, "containers need root")
-	s := settings{bundle: t.TempDir(), results: filepath.Join(t.TempDir(), "RESULTS.md"), cdi: t.TempDir(),
+	s := rig{driver: t.TempDir()}
+	s.settings = settings{bundle: t.TempDir(), results: filepath.Join(t.TempDir(), "RESULTS.md"), cdi: t.TempDir(),
 		runtimes: []string{"containerd", "oci"}, models: []string{"toy"}, seconds: []float64{1}, launches: 2}
 	bin := filepath.Join(s.bundle, "bin")
 	for _, dir := range []string{bin, filepath.Join(s.bundle, "images")} {
@@ -83,7 +90,7 @@ func bundled(t *testing.T) settings {
 	if err := harness.Build(t.Context(), root, filepath.Join(bin, "spillway")); err != nil {
 		t.Fatal(err)
 	}
-	built, driver := t.TempDir(), filepath.Join(t.TempDir(), "libcuda.so.1")
+	built, driver := t.TempDir(), filepath.Join(s.driver, "libcuda.so.1")
 	for _, argv := range [][]string{
 		{"make", "-s", "-C", "e2e/gpu/speech", "OUT=" + built},
 		{"gcc", "-std=gnu11", "-O2", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror", "-o", driver, "e2e/gpu/fakecuda/libcuda.c", "e2e/gpu/speech/kernels.c", "-lm"},
@@ -119,27 +126,47 @@ func TestWholeRun(t *testing.T) {
 	if s.work, err = os.MkdirTemp("", "swg"); err != nil {
 		t.Fatal(err)
 	}
-	if err := whole(t.Context(), s); err != nil {
+	if err := whole(t.Context(), s.settings); err != nil {
 		t.Error(err)
 	}
 	if _, err := os.Stat(s.work); !os.IsNotExist(err) {
 		t.Errorf("the run's folder is still there: %v", err)
 	}
-	text, err := os.ReadFile(s.results)
-	if err != nil {
-		t.Fatal(err)
-	}
+	text := content(t, s.results)
 	for _, want := range []string{
 		uuid, "|containerd|CUDA work in a container, on the GPU of the lease|ok|", "|oci|CUDA work in a container, on the GPU of the lease|ok|",
 		"CUDA_ERROR_OUT_OF_MEMORY: out of memory", "gpu_memory", "gpu_device", "cannot read libcuda.so",
 		"|containerd|GPU, cold|2|", "|oci|CPU, warm|2|", "|toy|1|GPU: Fake GPU|", "|toy|1|CPU: ",
 	} {
-		if !strings.Contains(string(text), want) {
+		if !strings.Contains(text, want) {
 			t.Errorf("the report lacks %q", want)
 		}
 	}
 	if t.Failed() {
 		t.Logf("%s", text)
+	}
+}
+
+// TestBareRun is what is left on a machine where containers cannot run.
+func TestBareRun(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds images")
+	}
+	s := bundled(t)
+	if err := os.Remove(filepath.Join(s.bundle, "bin", "containerd")); err != nil {
+		t.Fatal(err)
+	}
+	s.work, s.runtimes = t.TempDir(), []string{"containerd"}
+	t.Setenv("LD_LIBRARY_PATH", s.driver)
+	t.Setenv("FAKE_CUDA_UUID", uuid)
+	if err := whole(t.Context(), s.settings); err == nil {
+		t.Error("no error, although there was no containerd")
+	}
+	text := content(t, s.results)
+	for _, want := range []string{"outside of containers|ok|Fake GPU " + uuid, "|the run itself|FAILED|", "|toy|1|GPU: Fake GPU|", "|toy|1|CPU: "} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the report lacks %q:\n%s", want, text)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -71,60 +72,72 @@ type heard struct {
 }
 
 // How often a length is measured: the middle one of several counts, and what
-// takes long is measured once.
+// takes long is measured less often.
 const (
 	repeats = 3
 	long    = time.Minute
 )
 
-// measure runs the model on both devices over each length of sound.
+// A listener runs the model once on a device: on a GPU when it is required, else
+// on the CPU.
+type listener func(device functions.Policy) (heard, error)
+
+// measure runs the model in containers.
 func (j *job) measure(ctx context.Context, s *server) error {
+	return j.rows(ctx, func(model string, seconds float64) (listener, error) {
+		name := fmt.Sprintf("hear-%s-%d", model, int(seconds))
+		err := s.deploy(ctx, name, speech, fmt.Sprintf("transcribe %s '%g'", model, seconds), "timeout: 40m",
+			fmt.Sprintf("limits: {memory: %s, cpus: %d, pids: 1024}", memoryOf(model), cores()))
+		return func(device functions.Policy) (heard, error) {
+			var h heard
+			task, err := s.call(ctx, name, device, &h)
+			if err != nil {
+				return heard{}, err
+			}
+			if task.Status != string(functions.Succeeded) {
+				return heard{}, fmt.Errorf("%s: %s", name, story(task))
+			}
+			h.run = runSeconds(task)
+			return h, nil
+		}, err
+	})
+}
+
+// rows measures each model over each length of sound, on both devices.
+func (j *job) rows(ctx context.Context, prepare func(model string, seconds float64) (listener, error)) error {
 	for _, model := range j.models {
 		for _, seconds := range j.seconds {
-			name := fmt.Sprintf("hear-%s-%d", model, int(seconds))
-			err := s.deploy(ctx, name, speech, fmt.Sprintf("transcribe %s '%g'", model, seconds), "timeout: 40m",
-				fmt.Sprintf("limits: {memory: %s, cpus: %d, pids: 1024}", memoryOf(model), cores()))
+			listen, err := prepare(model, seconds)
 			if err != nil {
 				return err
 			}
 			row := modelRow{model: model, seconds: seconds}
-			for _, device := range []functions.Policy{functions.Required, functions.Never} {
-				got, runs, err := j.listen(ctx, s, name, device)
-				if err != nil {
-					return err
-				}
-				if device == functions.Required {
-					row.gpu, row.gpuRuns = got, runs
-				} else {
-					row.cpu, row.cpuRuns = got, runs
-				}
+			if row.gpu, row.gpuRuns, err = middle(listen, functions.Required); err != nil {
+				return err
+			}
+			if row.cpu, row.cpuRuns, err = middle(listen, functions.Never); err != nil {
+				return err
 			}
 			j.report.models = append(j.report.models, row)
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
 		}
 	}
 	return nil
 }
 
-// listen is the middle one of some runs.
-func (j *job) listen(ctx context.Context, s *server, function string, device functions.Policy) (heard, int, error) {
+// middle is the middle one of some runs, and how many there were.
+func middle(listen listener, device functions.Policy) (heard, int, error) {
 	var all []heard
-	for len(all) < repeats {
-		var h heard
-		start := time.Now()
-		task, err := s.call(ctx, function, device, &h)
+	for start := time.Now(); len(all) < repeats && (len(all) == 0 || time.Since(start) < long); {
+		h, err := listen(device)
 		if err != nil {
 			return heard{}, 0, err
 		}
-		if task.Status != string(functions.Succeeded) {
-			return heard{}, 0, fmt.Errorf("%s: %s", function, story(task))
-		}
-		h.run = runSeconds(task)
 		all = append(all, h)
-		if time.Since(start) > long {
-			break
-		}
 	}
-	slices.SortFunc(all, func(a, b heard) int { return int(1e6 * (a.run - b.run)) })
+	slices.SortFunc(all, func(a, b heard) int { return cmp.Compare(a.run, b.run) })
 	return all[len(all)/2], len(all), nil
 }
 
