@@ -220,11 +220,7 @@ func (c *Config) Validate() error {
 	bad := func(field, format string, args ...any) error {
 		return functions.Invalid("bad_config", "%s: %s", field, fmt.Sprintf(format, args...)).WithField(field)
 	}
-	paths := []*string{&c.Data, &c.ReadyFile, &c.Node.RegistryAuth}
-	for i := range c.Node.CDIDirs {
-		paths = append(paths, &c.Node.CDIDirs[i])
-	}
-	for _, p := range paths {
+	for _, p := range []*string{&c.Data, &c.ReadyFile, &c.Node.RegistryAuth} {
 		if *p == "" {
 			continue
 		}
@@ -233,6 +229,13 @@ func (c *Config) Validate() error {
 			return bad("data", "%v", err)
 		}
 		*p = abs
+	}
+	for i, dir := range c.Node.CDIDirs {
+		abs, err := filepath.Abs(dir)
+		if err != nil {
+			return bad("cdi-dir", "%v", err)
+		}
+		c.Node.CDIDirs[i] = abs
 	}
 	host, _, err := net.SplitHostPort(c.Listen)
 	if err != nil {
