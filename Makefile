@@ -62,7 +62,14 @@ bench: images minio ## benchmarks; figures, not gates
 chaos: images minio ## long runs of kill -9, cut networks and lost events; SEED=n replays one
 	go test -count 1 -timeout 90m -v -run 'TestKill|TestIngestLosesNothing' ./e2e -args -kills 200 -faults 200 $(if $(SEED),-seed $(SEED))
 
+gpu-bundle: ## one archive that does the whole job on a machine with an NVIDIA GPU: e2e/gpu/README.md
+	./e2e/gpu/bundle.sh
+
+gpu: ## the whole job on this machine's GPU; writes e2e/gpu/RESULTS.md
+	./e2e/gpu/bundle.sh folder
+	build/spillway-gpu/run -results e2e/gpu/RESULTS.md
+
 clean: ## remove what was built
 	rm -rf bin build runtime/entry/bin/entry
 
-.PHONY: help entry build images transcribe minio containerd setup demo up check race test bench chaos clean
+.PHONY: help entry build images transcribe minio containerd setup demo up check race test bench chaos gpu-bundle gpu clean

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"os"
 	"os/exec"
@@ -167,6 +168,17 @@ func TestBareRun(t *testing.T) {
 		if !strings.Contains(text, want) {
 			t.Errorf("the report lacks %q:\n%s", want, text)
 		}
+	}
+}
+
+// The PTX that is committed was made of the kernels as they are.
+func TestPTXIsOfTheseKernels(t *testing.T) {
+	var sources []byte
+	for _, name := range []string{"kernels.c", "kernels.h", "device.h"} {
+		sources = append(sources, content(t, filepath.Join("..", "speech", name))...)
+	}
+	if want := fmt.Sprintf("// sources: %x\n", sha256.Sum256(sources)); !strings.HasSuffix(content(t, "../speech/kernels.ptx"), want) {
+		t.Errorf("kernels.ptx does not end in %q: make -C e2e/gpu/speech ptx", want)
 	}
 }
 
