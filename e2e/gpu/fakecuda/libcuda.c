@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <ucontext.h>
 
 #include "../speech/device.h"
 #include "../speech/kernels.h"
@@ -166,40 +165,52 @@ result cuModuleGetFunction(void **to, void *module, const char *name)
 	return NOT_FOUND;
 }
 
-// A block's threads are coroutines; each runs until it waits or ends.
+// A block's threads are coroutines; each runs until it waits or ends. Turning to
+// another keeps what the x86-64 ABI wants kept: swapcontext would make two system
+// calls each time, which is most of what a kernel does here.
 enum { MOST_THREADS = 1024, STACK = 16 << 10 };
 
-static ucontext_t turn[MOST_THREADS], back;
+void turn_to(void **from, void *to) __attribute__((visibility("hidden")));
+
+__asm__(".text\n"
+	".globl turn_to\n"
+	".hidden turn_to\n"
+	"turn_to:\n"
+	"push %rbp; push %rbx; push %r12; push %r13; push %r14; push %r15\n"
+	"mov %rsp, (%rdi)\n"
+	"mov %rsi, %rsp\n"
+	"pop %r15; pop %r14; pop %r13; pop %r12; pop %rbx; pop %rbp\n"
+	"ret\n");
+
+static void *turn[MOST_THREADS], *back; // stacks of those that do not run
 static int ended[MOST_THREADS];
 static kernel *running;
 static const void *arguments;
 
-void barrier(void) { swapcontext(&turn[here.thread], &back); }
+void barrier(void) { turn_to(&turn[here.thread], back); }
 
 static void begin(void)
 {
 	running(arguments);
 	ended[here.thread] = 1;
+	turn_to(&turn[here.thread], back); // for the last time
 }
 
 static void block(int threads, char *stacks)
 {
-	static int left; // a static, as it must outlive the turns
-	left = threads;
+	int left = threads;
 	for (int t = 0; t < threads; t++) {
+		void **top = (void **)(stacks + (size_t)(t + 1) * STACK);
 		ended[t] = 0;
-		getcontext(&turn[t]);
-		turn[t].uc_stack.ss_sp = stacks + (size_t)t * STACK;
-		turn[t].uc_stack.ss_size = STACK;
-		turn[t].uc_link = &back;
-		makecontext(&turn[t], begin, 0);
+		top[-2] = (void *)begin; // where the first turn returns to; six registers lie below
+		turn[t] = top - 8;
 	}
 	while (left > 0) {
 		for (int t = 0; t < threads; t++) {
 			if (ended[t])
 				continue;
 			here.thread = t;
-			swapcontext(&back, &turn[t]);
+			turn_to(&back, turn[t]);
 			left -= ended[t];
 		}
 	}
@@ -213,7 +224,7 @@ result cuLaunchKernel(void *function, unsigned x, unsigned y, unsigned z, unsign
 		return INVALID_CONTEXT;
 	if (!x || !y || !z || !bx || bx > MOST_THREADS || by != 1 || bz != 1 || shared || stream || extra)
 		return INVALID_VALUE;
-	if (!stacks && !(stacks = malloc((size_t)MOST_THREADS * STACK)))
+	if (!stacks && !(stacks = aligned_alloc(64, (size_t)MOST_THREADS * STACK)))
 		return OUT_OF_MEMORY;
 	running = (kernel *)function, arguments = args[0];
 	for (here.z = 0; here.z < z; here.z++)

@@ -28,6 +28,10 @@ type job struct {
 // environment that asks for every GPU.
 const speech = "speech"
 
+// sharing is of functions that do not need a GPU alone. The memory is the host's:
+// CUDA takes some hundred MiB of it.
+const sharing = "gpu: {memory: 1GiB}\nlimits: {memory: 3GiB}"
+
 // program runs one of the bundle's, or any other, and returns what it said.
 func (j *job) program(ctx context.Context, name string, args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, name, args...)
@@ -72,11 +76,15 @@ func (j *job) contained(ctx context.Context) error {
 				return j.respawn(ctx, s, "a CDI hook that fails", functions.GPUUnknown, functions.GPUHost)
 			}},
 		} {
-			if err := j.step(ctx, runtime, step.first, step.run); err != nil {
+			started, err := j.step(ctx, runtime, step.first, step.run)
+			if err != nil {
 				j.report.check(runtime, step.what, false, "%v", err)
 			}
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
+			}
+			if !started {
+				break // nor would the next one start
 			}
 		}
 	}
@@ -86,19 +94,19 @@ func (j *job) contained(ctx context.Context) error {
 // step runs something on a fresh server, which has no memory of faults. The
 // specification is changed when the server is up, for a node may look for one
 // when it starts.
-func (j *job) step(ctx context.Context, runtime string, change func() error, run func(context.Context, *server) error) error {
+func (j *job) step(ctx context.Context, runtime string, change func() error, run func(context.Context, *server) error) (started bool, err error) {
 	if err := j.devices.mend(); err != nil {
-		return err
+		return false, err
 	}
 	s, err := j.start(ctx, runtime)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer s.stop()
 	if err := change(); err != nil {
-		return err
+		return true, err
 	}
-	return run(ctx, s)
+	return true, run(ctx, s)
 }
 
 func (j *job) healthy(ctx context.Context, s *server, measure bool) error {
@@ -108,10 +116,10 @@ func (j *job) healthy(ctx context.Context, s *server, measure bool) error {
 	}
 	j.report.slots(s, node)
 	for _, f := range []struct{ name, image, command, more string }{
-		{"where", speech, "where", "gpu: {memory: 1GiB}"},
+		{"where", speech, "where", sharing},
 		{"look", "hostile", "look", ""},
-		{"hog", speech, "hog", "gpu: {memory: 1GiB}"},
-		{"cold", speech, "nothing", "gpu: {memory: 1GiB}"},
+		{"hog", speech, "hog", sharing},
+		{"cold", speech, "nothing", sharing},
 		{"warm", speech, "nothing", "warm: 2"},
 	} {
 		if err := s.deploy(ctx, f.name, f.image, f.command, f.more); err != nil {

@@ -93,7 +93,7 @@ func whole(ctx context.Context, s settings) (err error) {
 	if os.Geteuid() != 0 {
 		return fmt.Errorf("containers need root: run this as root")
 	}
-	r := &report{}
+	r := &report{path: s.results}
 	r.machine(ctx, s)
 	j := &job{settings: s, report: r}
 	if err := j.all(ctx); err != nil {

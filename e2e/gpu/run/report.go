@@ -19,6 +19,7 @@ import (
 
 // report is everything that a run saw.
 type report struct {
+	path     string   // where it is written, anew with each thing that is seen
 	lines    []string // of the machine
 	reading  *probe.Reading
 	nodes    []nodeRow
@@ -57,6 +58,15 @@ func (r *report) check(runtime, what string, ok bool, format string, args ...any
 	c := checkRow{runtime, what, ok, fmt.Sprintf(format, args...)}
 	r.checks = append(r.checks, c)
 	fmt.Fprintf(os.Stderr, "run: %s %s: %s: %s\n", mark(ok), cmp.Or(runtime, "-"), what, c.saw)
+	r.save()
+}
+
+// save writes the report as far as it is, so that a run that is cut short leaves
+// what it saw.
+func (r *report) save() {
+	if err := os.WriteFile(r.path, []byte(r.markdown()), 0o644); err != nil {
+		fmt.Fprintln(os.Stderr, "run: write the report:", err)
+	}
 }
 
 func (r *report) failed() int {

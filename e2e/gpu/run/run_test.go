@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/sha256"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -9,22 +10,29 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spillway/spillway/e2e/harness"
 	"github.com/spillway/spillway/functions"
+	"github.com/spillway/spillway/runtime/gpu/probe"
 )
 
 // uuid is the one GPU's of the tests.
 const uuid = "GPU-11111111-2222-3333-4444-555555555555"
 
-// reading is what the probe of the tests says of it, with a fresh time each time.
-const reading = `#!/bin/sh
-while :; do
-	printf '{"reading":{"at":"%%s","source":"nvml","status":"ok","driver":"580.65.06","cuda":"13.0","devices":[{"uuid":"%s","index":0,"minor":0,"model":"Fake GPU","total":"%s","used":"0","free":"%s","utilisation":0,"ecc":0}]}}\n' "$(date -u +%%Y-%%m-%%dT%%H:%%M:%%SZ)"
-	[ "$1" = -once ] && exit 0
-	sleep 1
-done
-`
+// probing is the probe of the tests: it says the same of the GPU, with a fresh
+// time, each second, or once.
+func probing(t *testing.T, memory functions.Bytes) string {
+	t.Helper()
+	at := time.Date(2001, 2, 3, 4, 5, 6, 0, time.UTC)
+	line, err := json.Marshal(probe.Report{Reading: &probe.Reading{At: at, Source: "nvml", Status: probe.OK, Driver: "580.65.06", CUDA: "13.0",
+		Devices: []probe.Device{{UUID: uuid, Model: "Fake GPU", Total: memory, Free: memory}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	format := strings.Replace(string(line), at.Format(time.RFC3339), "%s", 1)
+	return fmt.Sprintf("#!/bin/sh\nwhile :; do\n\tprintf '%s\\n' \"$(date -u +%%Y-%%m-%%dT%%H:%%M:%%SZ)\"\n\t[ \"$1\" = -once ] && exit 0\n\tsleep 1\ndone\n", format)
+}
 
 // described is a CDI specification that gives a container what NVIDIA's gives it:
 // device files, and the driver's library, which here runs on the CPU.
@@ -107,7 +115,7 @@ func bundled(t *testing.T) rig {
 	const memory = 8 * functions.GiB
 	for path, text := range map[string]string{
 		filepath.Join(s.cdi, "gpu.yaml"): fmt.Sprintf(described, uuid, memory/functions.MiB, driver),
-		filepath.Join(bin, "gpuprobe"):   fmt.Sprintf(reading, uuid, memory, memory),
+		filepath.Join(bin, "gpuprobe"):   probing(t, memory),
 	} {
 		if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
 			t.Fatal(err)

@@ -119,6 +119,7 @@ func (j *job) rows(ctx context.Context, prepare func(model string, seconds float
 				return err
 			}
 			j.report.models = append(j.report.models, row)
+			j.report.save()
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
