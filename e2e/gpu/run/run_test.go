@@ -102,7 +102,7 @@ func bundled(t *testing.T) rig {
 	built, driver := t.TempDir(), filepath.Join(s.driver, "libcuda.so.1")
 	for _, argv := range [][]string{
 		{"make", "-s", "-C", "e2e/gpu/speech", "OUT=" + built},
-		{"gcc", "-std=gnu11", "-O2", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror", "-o", driver, "e2e/gpu/fakecuda/libcuda.c", "e2e/gpu/speech/kernels.c", "-lm"},
+		{"gcc", "-std=gnu11", "-O2", "-fPIC", "-shared", "-Wl,-soname,libcuda.so.1", "-Wall", "-Wextra", "-Werror", "-o", driver, "e2e/gpu/fakecuda/libcuda.c", "e2e/gpu/speech/kernels.c", "-lm"},
 		{"go", "run", "./e2e/gpu/pack", "-program", filepath.Join(built, "speech"), "-cache", ".cache/gpu", "-out", filepath.Join(s.bundle, "images", "speech.tar")},
 	} {
 		cmd := exec.CommandContext(t.Context(), argv[0], argv[1:]...)
