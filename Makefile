@@ -69,7 +69,9 @@ gpu: ## the whole job on this machine's GPU; writes e2e/gpu/RESULTS.md
 	./e2e/gpu/bundle.sh folder
 	build/spillway-gpu/run -results e2e/gpu/RESULTS.md
 
+.PHONY: gpu-bundle gpu
+
 clean: ## remove what was built
 	rm -rf bin build runtime/entry/bin/entry
 
-.PHONY: help entry build images transcribe minio containerd setup demo up check race test bench chaos gpu-bundle gpu clean
+.PHONY: help entry build images transcribe minio containerd setup demo up check race test bench chaos clean

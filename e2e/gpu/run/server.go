@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -24,7 +25,7 @@ type server struct {
 // The limits of waiting.
 const (
 	readyLimit = time.Minute
-	gpuLimit   = 10 * time.Second // for the first reading of a node's GPUs
+	gpuLimit   = 20 * time.Second // until a node has read its GPUs, and tried one
 	taskLimit  = 45 * time.Minute
 )
 
@@ -93,7 +94,12 @@ func (s *server) stop() {
 	s.log.Close()
 }
 
-// node waits until the node is ready, and with gpus until it has some, or for a while.
+// offers reports whether a node has a GPU that a task can get.
+func offers(n functions.NodeStatus) bool {
+	return slices.ContainsFunc(n.GPUs, func(g functions.GPUInfo) bool { return g.State.Healthy() })
+}
+
+// node waits until the node is ready, and with gpus until it offers some, or for a while.
 func (s *server) node(ctx context.Context, gpus bool) (functions.NodeStatus, error) {
 	ctx, cancel := context.WithTimeout(ctx, readyLimit)
 	defer cancel()
@@ -103,7 +109,7 @@ func (s *server) node(ctx context.Context, gpus bool) (functions.NodeStatus, err
 	for {
 		var all struct{ Nodes []functions.NodeStatus }
 		err := s.JSON(ctx, "GET", "/v1/nodes", nil, &all)
-		if err == nil && len(all.Nodes) == 1 && all.Nodes[0].Ready && (!gpus || len(all.Nodes[0].GPUs) > 0 || time.Now().After(late)) {
+		if err == nil && len(all.Nodes) == 1 && all.Nodes[0].Ready && (!gpus || offers(all.Nodes[0]) || time.Now().After(late)) {
 			return all.Nodes[0], nil
 		}
 		select {
