@@ -4,8 +4,7 @@
 #include <time.h>
 
 #include "model.h"
-
-enum { RATE = 16000, HOP = 160, FFT = 400, BINS = FFT / 2 + 1, BINS_ROOM = 208, MELS = 80 };
+#include "sound.h"
 
 static const double tokens_per_second = 10.0 / 3; // of English, as Whisper cuts it
 
@@ -133,29 +132,14 @@ static void lay(struct model *m)
 	m->tokens = (int *)zeros(m, s->text + 1);
 }
 
-static double hertz_to_mel(double f) { return 2595 * log10(1 + f / 700); }
-
-// tables writes the Fourier transform of a windowed frame, and the filters that
-// gather its bins into mels, as matrices.
+// tables writes the matrices of sound.h.
 static void tables(struct model *m)
 {
 	float *f = calloc(2 * BINS * FFT, sizeof *f), *g = calloc(MELS * BINS_ROOM, sizeof *g);
 	if (!f || !g)
 		fail("out of memory");
-	for (int b = 0; b < BINS; b++) {
-		for (int i = 0; i < FFT; i++) {
-			double hann = 0.5 - 0.5 * cos(2 * M_PI * i / FFT), turn = 2 * M_PI * b * i / FFT;
-			f[(size_t)b * FFT + i] = (float)(hann * cos(turn));
-			f[(size_t)(BINS + b) * FFT + i] = (float)(-hann * sin(turn));
-		}
-	}
-	double step = hertz_to_mel(RATE / 2) / (MELS + 1);
-	for (int i = 0; i < MELS; i++) {
-		for (int b = 0; b < BINS; b++) {
-			double away = fabs(hertz_to_mel((double)b * RATE / FFT) / step - (i + 1));
-			g[i * BINS_ROOM + b] = (float)(away < 1 ? (1 - away) / FFT : 0);
-		}
-	}
+	sound_fourier(f);
+	sound_mels(g);
 	m->on->write(m->fourier, f, 2 * BINS * FFT * sizeof *f);
 	m->on->write(m->mels, g, MELS * BINS_ROOM * sizeof *g);
 	free(f), free(g);
@@ -175,19 +159,6 @@ struct model *model_load(const struct backend *on, const struct size *size, size
 	int ready;
 	on->read(&ready, m->tokens, sizeof ready); // which waits until all is there
 	return m;
-}
-
-// record makes sound: a voice that glides, and hiss.
-static void record(float *to, int n, long long from)
-{
-	double pitch = 0, t;
-	for (int i = 0; i < n; i++) {
-		t = (double)(from + i) / RATE;
-		pitch += (140 + 40 * ((t * 0.7) - floor(t * 0.7))) / RATE;
-		double saw = 2 * (pitch - floor(pitch)) - 1;
-		unsigned hiss = (unsigned)(from + i) * 2654435761u;
-		to[i] = (float)(0.3 * saw + 0.02 * ((hiss >> 8) / 8388608.0 - 1));
-	}
 }
 
 static void features(struct model *m)
@@ -282,7 +253,7 @@ struct heard model_hear(struct model *m, double seconds)
 		double here = seconds - at < window ? seconds - at : window, t0 = now(), t1, t2;
 		int length = (int)(here * RATE);
 		memset(sound, 0, (samples + FFT) * sizeof *sound); // what is shorter is filled up with silence
-		record(sound, length, (long long)(at * RATE));
+		sound_record(sound, length, (long long)(at * RATE));
 		m->on->write(m->sound, sound, (samples + FFT) * sizeof *sound);
 		features(m);
 		m->on->read(&ready, m->mel, sizeof ready);
