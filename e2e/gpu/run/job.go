@@ -56,19 +56,20 @@ func (j *job) contained(ctx context.Context) error {
 		return err
 	}
 	j.report.line("CDI describes: " + strings.Join(j.devices.names, ", "))
-	if slices.Contains(j.runtimes, "containerd") {
-		if j.engine, err = startEngine(ctx, j.settings); err != nil {
-			return err
+	for _, runtime := range j.runtimes {
+		if runtime == "containerd" {
+			if j.engine, err = startEngine(ctx, j.settings); err != nil {
+				j.report.check(runtime, "containerd starts", false, "%v", err)
+				continue // the next one needs none
+			}
+			defer j.engine.stop()
 		}
-		defer j.engine.stop()
-	}
-	for i, runtime := range j.runtimes {
 		for _, step := range []struct {
 			what  string
 			first func() error
 			run   func(context.Context, *server) error
 		}{
-			{"with its GPUs", j.devices.mend, func(ctx context.Context, s *server) error { return j.healthy(ctx, s, i == 0) }},
+			{"with its GPUs", j.devices.mend, j.healthy},
 			{"without a CDI specification", j.devices.lose, func(ctx context.Context, s *server) error {
 				return j.respawn(ctx, s, "a device that CDI does not describe", functions.GPUDevice, functions.GPUHost)
 			}},
@@ -109,7 +110,7 @@ func (j *job) step(ctx context.Context, runtime string, change func() error, run
 	return true, run(ctx, s)
 }
 
-func (j *job) healthy(ctx context.Context, s *server, measure bool) error {
+func (j *job) healthy(ctx context.Context, s *server) error {
 	node, err := s.node(ctx, true)
 	if err != nil {
 		return err
@@ -126,15 +127,18 @@ func (j *job) healthy(ctx context.Context, s *server, measure bool) error {
 			return err
 		}
 	}
-	for _, do := range []func(context.Context, *server) error{j.compute, j.hostile, j.hog, j.launchTimes} {
-		if err := do(ctx, s); err != nil {
-			return err
+	for _, do := range []struct {
+		what string
+		run  func(context.Context, *server) error
+	}{{"CUDA work", j.compute}, {"a hostile task", j.hostile}, {"CUDA out of memory", j.hog}, {"launch times", j.launchTimes}} {
+		if err := do.run(ctx, s); err != nil {
+			j.report.check(s.runtime, do.what, false, "%v", err) // the others are worth trying
 		}
 	}
-	if measure {
-		return j.measure(ctx, s)
+	if len(j.report.models) > 0 {
+		return nil
 	}
-	return nil
+	return j.measure(ctx, s)
 }
 
 // place is what speech says of its device.

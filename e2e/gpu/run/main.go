@@ -50,7 +50,7 @@ func command(ctx context.Context, args []string) error {
 	flags.StringVar(&s.results, "results", "RESULTS.md", "file for the tables")
 	flags.StringVar(&s.cdi, "cdi", "", "folder of CDI specifications to use instead of asking nvidia-ctk for one")
 	flags.IntVar(&s.launches, "launches", 20, "launches of each kind to time")
-	runtimes := flags.String("runtimes", "containerd,oci", "what runs the containers, one after the other; the model is measured on the first")
+	runtimes := flags.String("runtimes", "containerd,oci", "what runs the containers, one after the other; the model is measured on the first that works")
 	models := flags.String("models", "base,small", "sizes of the model to measure; empty = none")
 	seconds := flags.String("seconds", "15,120,780", "lengths of sound to measure, in seconds")
 	under := flags.String("work", "", "folder in which to make a folder for everything that is written; default as TMPDIR says")

@@ -172,7 +172,7 @@ func TestBareRun(t *testing.T) {
 		t.Error("no error, although there was no containerd")
 	}
 	text := content(t, s.results)
-	for _, want := range []string{"outside of containers|ok|Fake GPU " + uuid, "|the run itself|FAILED|", "|toy|1|GPU: Fake GPU|", "|toy|1|CPU: "} {
+	for _, want := range []string{"outside of containers|ok|Fake GPU " + uuid, "|containerd|containerd starts|FAILED|", "|toy|1|GPU: Fake GPU|", "|toy|1|CPU: "} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the report lacks %q:\n%s", want, text)
 		}
