@@ -27,6 +27,15 @@ minio: ## build the MinIO server, once, into .cache (for STORE=minio and tests)
 containerd: ## build containerd 2, once, into .cache, for its tests
 	./deploy/containerd/build.sh
 
+gpu-bundle: ## one archive that does the whole job on a machine with an NVIDIA GPU: e2e/gpu/README.md
+	./e2e/gpu/bundle.sh
+
+gpu: ## the whole job on this machine's GPU; writes e2e/gpu/RESULTS.md
+	./e2e/gpu/bundle.sh folder
+	build/spillway-gpu/run -results e2e/gpu/RESULTS.md
+
+.PHONY: gpu-bundle gpu
+
 setup: ## install and start what is missing (says what)
 	@./deploy/setup.sh
 
@@ -61,15 +70,6 @@ bench: images minio ## benchmarks; figures, not gates
 
 chaos: images minio ## long runs of kill -9, cut networks and lost events; SEED=n replays one
 	go test -count 1 -timeout 90m -v -run 'TestKill|TestIngestLosesNothing' ./e2e -args -kills 200 -faults 200 $(if $(SEED),-seed $(SEED))
-
-gpu-bundle: ## one archive that does the whole job on a machine with an NVIDIA GPU: e2e/gpu/README.md
-	./e2e/gpu/bundle.sh
-
-gpu: ## the whole job on this machine's GPU; writes e2e/gpu/RESULTS.md
-	./e2e/gpu/bundle.sh folder
-	build/spillway-gpu/run -results e2e/gpu/RESULTS.md
-
-.PHONY: gpu-bundle gpu
 
 clean: ## remove what was built
 	rm -rf bin build runtime/entry/bin/entry
