@@ -21,7 +21,7 @@ import (
 const uuid = "GPU-11111111-2222-3333-4444-555555555555"
 
 // probing is the probe of the tests: it says the same of the GPU, with a fresh
-// time, each second, or once.
+// time, each second, when it is asked, or once.
 func probing(t *testing.T, memory functions.Bytes) string {
 	t.Helper()
 	at := time.Date(2001, 2, 3, 4, 5, 6, 0, time.UTC)
@@ -31,7 +31,14 @@ func probing(t *testing.T, memory functions.Bytes) string {
 		t.Fatal(err)
 	}
 	format := strings.Replace(string(line), at.Format(time.RFC3339), "%s", 1)
-	return fmt.Sprintf("#!/bin/sh\nwhile :; do\n\tprintf '%s\\n' \"$(date -u +%%Y-%%m-%%dT%%H:%%M:%%SZ)\"\n\t[ \"$1\" = -once ] && exit 0\n\tsleep 1\ndone\n", format)
+	return fmt.Sprintf(`#!/bin/bash
+while :; do
+	printf '%s\n' "$(date -u +%%Y-%%m-%%dT%%H:%%M:%%SZ)"
+	[ "$1" = -once ] && exit 0
+	read -r -t 1 # a line on standard input asks for a reading now
+	[ $? = 1 ] && exit 0 # its end is the parent's
+done
+`, format)
 }
 
 // described is a CDI specification that gives a container what NVIDIA's gives it:
