@@ -33,7 +33,7 @@ func probing(t *testing.T, memory functions.Bytes) string {
 	format := strings.Replace(string(line), at.Format(time.RFC3339), "%s", 1)
 	return fmt.Sprintf(`#!/bin/bash
 while :; do
-	printf '%s\n' "$(date -u +%%Y-%%m-%%dT%%H:%%M:%%SZ)"
+	printf '%s\n' "$(date -u +%%Y-%%m-%%dT%%H:%%M:%%S.%%NZ)"
 	[ "$1" = -once ] && exit 0
 	read -r -t 1 # a line on standard input asks for a reading now
 	[ $? = 1 ] && exit 0 # its end is the parent's
