@@ -34,6 +34,15 @@ minio: ## build the MinIO server, once, into .cache (for STORE=minio and tests)
 containerd: ## build containerd 2, once, into .cache, for its tests
 	./deploy/containerd/build.sh
 
+gpu-bundle: ## one archive that does the whole job on a machine with an NVIDIA GPU: e2e/gpu/README.md
+	./e2e/gpu/bundle.sh
+
+gpu: ## the whole job on this machine's GPU; writes e2e/gpu/RESULTS.md
+	./e2e/gpu/bundle.sh folder
+	build/spillway-gpu/run -results e2e/gpu/RESULTS.md
+
+.PHONY: gpu-bundle gpu
+
 setup: ## install and start what is missing (says what)
 	@./deploy/setup.sh
 

@@ -103,6 +103,7 @@ type NodeConfig struct {
 	Fail        []string `yaml:"fail" env:"FAIL"`                 // faults that they have
 	FailFile    string   `yaml:"fail_file" env:"FAIL_FILE"`       // more of them, read again when it changes
 	FailSeed    uint64   `yaml:"fail_seed" env:"FAIL_SEED"`       // of the dice that faults with a rate throw
+	CDIDirs     []string `yaml:"cdi_dirs" env:"CDI_DIRS"`         // where CDI specifications of GPUs are; empty = the standard folders
 }
 
 // Default returns the documented defaults.
@@ -156,6 +157,7 @@ func (c *Config) bind(f *pflag.FlagSet) {
 	f.StringVar(&c.Node.DockerHost, "docker-host", c.Node.DockerHost, "Docker Engine address; default DOCKER_HOST or the local socket")
 	f.StringVar(&c.Node.Containerd, "containerd", c.Node.Containerd, "containerd's socket; empty = /run/containerd/containerd.sock")
 	f.StringVar(&c.Node.Namespace, "containerd-namespace", c.Node.Namespace, "containerd's namespace for containers and images; empty = spillway")
+	f.StringSliceVar(&c.Node.CDIDirs, "cdi-dir", c.Node.CDIDirs, "folder of CDI specifications, by which containers of containerd and oci get GPUs; may be repeated; default /etc/cdi and /var/run/cdi")
 	f.StringVar(&c.Node.OCIRuntime, "oci-runtime", c.Node.OCIRuntime, "program that the oci runtime executes; empty = crun or runc, whichever works")
 	f.StringVar(&c.Node.OCIDir, "oci-dir", c.Node.OCIDir, "folder of the oci runtime's containers, but for their output; in memory, below /run, launches are quickest; empty = in the data folder")
 	f.BoolVar(&c.Node.HostNetwork, "host-network", c.Node.HostNetwork, "give containers with network egress the host's network, loopback included; containerd and oci have no other")
@@ -248,6 +250,13 @@ func (c *Config) Validate() error {
 			return bad("data", "%v", err)
 		}
 		*p = abs
+	}
+	for i, dir := range c.Node.CDIDirs {
+		abs, err := filepath.Abs(dir)
+		if err != nil {
+			return bad("cdi-dir", "%v", err)
+		}
+		c.Node.CDIDirs[i] = abs
 	}
 	host, _, err := net.SplitHostPort(c.Listen)
 	if err != nil {

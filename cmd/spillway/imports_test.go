@@ -97,6 +97,9 @@ var allowed = map[string][]string{
 	"e2e/bench/echo":    {},
 	"e2e/bench/queue":   {"e2e/harness", "e2e/bench/measure"},
 	"e2e/bench/results": {"e2e/bench/chart", "e2e/bench/measure"},
+
+	"e2e/gpu/pack": {"images", "images/debian", "github.com/google/go-containerregistry/..."},
+	"e2e/gpu/run":  {"e2e/harness", "e2e/bench/measure", "functions", "runtime/gpu/probe", "go.yaml.in/yaml/v3"},
 }
 
 type listed struct {

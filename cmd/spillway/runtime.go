@@ -84,13 +84,21 @@ func openContainerd(cfg Config, log *slog.Logger) (runtime.Driver, func(), error
 	}
 	d, err := containerd.New(containerd.Config{
 		Address: cfg.Node.Containerd, Namespace: cfg.Node.Namespace, StateDir: filepath.Join(cfg.Data, "node", "containerd"),
-		Program: own.program, Source: localimages.Archives{Store: own.images, Beside: own.beside}, HostNetwork: cfg.Node.HostNetwork, Log: log,
+		Program: own.program, Source: localimages.Archives{Store: own.images, Beside: own.beside}, CDIDirs: cdiDirs(cfg), HostNetwork: cfg.Node.HostNetwork, Log: log,
 	})
 	if err != nil {
 		own.beside.Close()
 		return nil, nil, err
 	}
 	return d, func() { d.Close(); own.beside.Close() }, nil
+}
+
+// cdiDirs are where GPUs are described.
+func cdiDirs(cfg Config) []string {
+	if len(cfg.Node.CDIDirs) > 0 {
+		return cfg.Node.CDIDirs
+	}
+	return cdi.DefaultDirs()
 }
 
 func openOCI(ctx context.Context, cfg Config, log *slog.Logger) (runtime.Driver, func(), error) {
@@ -101,7 +109,7 @@ func openOCI(ctx context.Context, cfg Config, log *slog.Logger) (runtime.Driver,
 	usual := filepath.Join(cfg.Data, "node", "oci")
 	d, err := oci.Open(ctx, oci.Config{
 		Dir: cmp.Or(cfg.Node.OCIDir, usual), Logs: filepath.Join(usual, "logs"), Program: own.program, Images: localimages.Unpacked{Store: own.images, Beside: own.beside},
-		Runtime: cfg.Node.OCIRuntime, CDIDirs: cdi.DefaultDirs(), HostNetwork: cfg.Node.HostNetwork, Log: log,
+		Runtime: cfg.Node.OCIRuntime, CDIDirs: cdiDirs(cfg), HostNetwork: cfg.Node.HostNetwork, Log: log,
 	})
 	if err != nil {
 		own.beside.Close()
