@@ -12,18 +12,17 @@ import (
 var errFound = errors.New("all is read")
 
 // search reads the log from the mark to its present end, and keeps a delivery for
-// each task that ended there. What comes after, Changed hears.
-func (w *Webhooks) search(ctx context.Context) error {
-	last, err := w.cfg.Log.LastSeq(ctx)
-	if err != nil {
-		return err
+// each task that ended there. It returns that end: what comes after, Changed hears.
+func (w *Webhooks) search(ctx context.Context) (last uint64, err error) {
+	if last, err = w.cfg.Log.LastSeq(ctx); err != nil {
+		return 0, err
 	}
 	from, known, err := w.cfg.Outbox.Searched(ctx)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if err := w.cfg.Tasks.WaitApplied(ctx, last); err != nil {
-		return err
+		return 0, err
 	}
 	if known && from < last {
 		err := w.cfg.Log.Tail(ctx, from, func(ctx context.Context, records []functions.Record) error {
@@ -41,12 +40,12 @@ func (w *Webhooks) search(ctx context.Context) error {
 		case errors.Is(err, w.cfg.Gap):
 			w.cfg.Logger.Warn("the log does not reach back to the last leader's mark: tasks that ended between are not told of", "mark", from)
 		case ctx.Err() != nil:
-			return ctx.Err()
+			return 0, ctx.Err()
 		case !errors.Is(err, errFound):
-			return fmt.Errorf("read the log for ended tasks: %w", err)
+			return 0, fmt.Errorf("read the log for ended tasks: %w", err)
 		}
 	}
-	return w.cfg.Outbox.SetSearched(ctx, last)
+	return last, w.cfg.Outbox.SetSearched(ctx, last)
 }
 
 // ended keeps a delivery if the record may have ended its task and the task has.

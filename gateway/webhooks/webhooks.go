@@ -69,10 +69,16 @@ type Webhooks struct {
 
 	mu    sync.Mutex // guards the fields below
 	leads bool       // ends are wanted
-	ends  []functions.Delivery
+	ends  []end
 	seen  uint64        // sequence of the newest change that was seen while leading
 	lost  bool          // more ends came than are kept here: the log has them
 	wake  chan struct{} // holds one
+}
+
+// end is a delivery to be kept, with the change's place in the log.
+type end struct {
+	functions.Delivery
+	seq uint64
 }
 
 // New returns a Webhooks that does nothing until Run.
@@ -106,7 +112,7 @@ func (w *Webhooks) Changed(changes []functions.Change) {
 			w.lost = true
 			continue
 		}
-		w.ends = append(w.ends, w.deliveryOf(&c.Task))
+		w.ends = append(w.ends, end{w.deliveryOf(&c.Task), c.Seq})
 	}
 	if len(w.ends) > 0 {
 		select {
@@ -141,7 +147,8 @@ func (w *Webhooks) Run(ctx context.Context) error {
 func (w *Webhooks) term(ctx context.Context) error {
 	w.lead(true)
 	defer w.lead(false)
-	if err := w.search(ctx); err != nil {
+	last, err := w.search(ctx)
+	if err != nil {
 		return err
 	}
 	pending, err := w.cfg.Outbox.Pending(ctx)
@@ -150,7 +157,7 @@ func (w *Webhooks) term(ctx context.Context) error {
 	}
 	q := newQueue(pending)
 	work, ctx := errgroup.WithContext(ctx)
-	work.Go(func() error { return w.keep(ctx, q) })
+	work.Go(func() error { return w.keep(ctx, q, last) })
 	work.Go(func() error { return w.deliver(ctx, q) })
 	return work.Wait()
 }
@@ -165,10 +172,16 @@ func (w *Webhooks) lead(yes bool) {
 // next leader.
 const markEvery = 10 * time.Second
 
-// keep makes the deliveries of the ends that Changed has heard of durable.
-func (w *Webhooks) keep(ctx context.Context, q *queue) error {
+// markAnyway is how often it is written although nothing has moved it: what is not
+// touched for two weeks is forgotten.
+const markAnyway = 24 * time.Hour
+
+// keep makes the deliveries of the ends that Changed has heard of durable. Those up
+// to last have been found in the log already.
+func (w *Webhooks) keep(ctx context.Context, q *queue, last uint64) error {
 	tick := time.NewTicker(markEvery)
 	defer tick.Stop()
+	marked, at := last, w.cfg.Now()
 	for {
 		mark := false
 		select {
@@ -185,14 +198,18 @@ func (w *Webhooks) keep(ctx context.Context, q *queue) error {
 		if lost {
 			return errLost
 		}
-		for _, d := range ends {
-			if err := w.cfg.Outbox.Add(ctx, d); err != nil {
+		for _, e := range ends {
+			if e.seq <= last {
+				continue
+			}
+			if err := w.cfg.Outbox.Add(ctx, e.Delivery); err != nil {
 				return err
 			}
-			q.add(d)
+			q.add(e.Delivery)
 		}
-		if mark && seen > 0 {
-			if err := w.cfg.Outbox.SetSearched(ctx, seen); err != nil {
+		if mark && (seen > marked || w.cfg.Now().Sub(at) > markAnyway) {
+			marked, at = max(seen, marked), w.cfg.Now()
+			if err := w.cfg.Outbox.SetSearched(ctx, marked); err != nil {
 				return err
 			}
 		}
