@@ -79,11 +79,11 @@ bench: images minio ## benchmarks; figures, not gates
 chaos: images minio ## long runs of kill -9, cut networks and lost events; SEED=n replays one
 	go test -count 1 -timeout 90m -v -run 'TestKill|TestIngestLosesNothing' ./e2e -args -kills 200 -faults 200 $(if $(SEED),-seed $(SEED))
 
-cgroup2: ## the drivers' tests on a virtual machine whose control groups are of version 2 alone; half an hour
-	@./deploy/setup.sh cgroup2
-	./e2e/cgroup2/run.sh
+cgroups: ## the drivers' tests on a virtual machine whose control groups are of version 2 alone, or of CGROUP=1; half an hour
+	@./deploy/setup.sh cgroups
+	./e2e/cgroups/run.sh
 
 clean: ## remove what was built
 	rm -rf bin build runtime/entry/bin/entry
 
-.PHONY: help entry build gpuprobe images transcribe minio containerd setup demo up check race test bench chaos cgroup2 clean
+.PHONY: help entry build gpuprobe images transcribe minio containerd setup demo up check race test bench chaos cgroups clean

@@ -65,7 +65,7 @@ if [ "${1:-}" = test ]; then
 	need chromium chromium # for the tests of the web page
 fi
 
-if [ "${1:-}" = cgroup2 ]; then # the virtual machine and the runtimes that are tested in it
+if [ "${1:-}" = cgroups ]; then # the virtual machine and the runtimes that are tested in it
 	need qemu-system-x86_64 qemu-system-x86
 	need busybox busybox-static
 	need crun crun

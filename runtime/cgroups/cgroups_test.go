@@ -57,6 +57,20 @@ func TestGroupThatIsNotThere(t *testing.T) {
 }
 
 // The kernel's own groups, of whichever versions are mounted here.
+// inheritCPUs gives a group of the cpuset hierarchy of version 1 what is its
+// parent's; without it no process may enter. Other groups need nothing.
+func inheritCPUs(t *testing.T, group string) {
+	for _, file := range []string{"cpuset.cpus", "cpuset.mems"} {
+		have, err := os.ReadFile(filepath.Join(filepath.Dir(group), file))
+		if err != nil {
+			return
+		}
+		if err := os.WriteFile(filepath.Join(group, file), have, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestKillGroup(t *testing.T) {
 	if os.Geteuid() != 0 {
 		if os.Getenv("SPILLWAY_REQUIRE_OCI") != "" {
@@ -85,6 +99,9 @@ func TestKillGroup(t *testing.T) {
 					t.Error(err)
 				}
 			})
+			for _, g := range []string{parent, group, below} {
+				inheritCPUs(t, filepath.Join(groups.mounts[0], g))
+			}
 			var processes []*exec.Cmd
 			for _, g := range []string{group, below} {
 				cmd := exec.Command("sleep", "1000")

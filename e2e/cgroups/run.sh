@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Runs the drivers' tests on a host with control groups of version 2 alone: a
-# virtual machine with Debian's kernel, on this machine's own files. It needs no
+# Runs the drivers' tests on a host with control groups of one version alone, 2
+# or what CGROUP says: a virtual machine with Debian's kernel, on this machine's own files. It needs no
 # help of the hardware, and leaves nothing behind but a kernel in .cache.
 # TESTS names packages, RUN a pattern of tests, SHORT=1 leaves the long ones out,
 # MEMORY is the machine's, in MiB.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 root=$PWD
-cache=$root/.cache/cgroup2
+cache=$root/.cache/cgroups
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
@@ -38,7 +38,7 @@ make entry
 packages=(${TESTS:-./runtime/cgroups ./runtime/oci ./runtime/containerd})
 mkdir -p "$cache/tests"
 cp -r "$cache/ram" "$work/ram"
-cp e2e/cgroup2/init "$work/ram/init"
+cp e2e/cgroups/init "$work/ram/init"
 {
 	echo "export HOME=/root PATH='$PATH' GOPROXY=off CGO_ENABLED=0 GOCACHE='$(go env GOCACHE)' GOMODCACHE='$(go env GOMODCACHE)'"
 	echo "export SPILLWAY_REQUIRE_OCI=1 SPILLWAY_REQUIRE_CONTAINERD=1 SPILLWAY_TEST_PATIENCE=10m"
@@ -52,8 +52,11 @@ cp e2e/cgroup2/init "$work/ram/init"
 } > "$work/ram/job"
 (cd "$work/ram" && find . | busybox cpio -o -H newc 2>/dev/null | gzip -1) > "$work/initrd"
 
+version=${CGROUP:-2}
+kernel="console=ttyS0 quiet panic=-1 edd=off cgroups=$version"
+[ "$version" = 1 ] || kernel+=" cgroup_no_v1=all"
 qemu-system-x86_64 -accel tcg,thread=multi -smp 2 -m "${MEMORY:-4096}" -cpu max -no-reboot -display none -monitor none -serial stdio \
-	-kernel "$cache/vmlinuz" -initrd "$work/initrd" -append "console=ttyS0 quiet panic=-1 edd=off cgroup_no_v1=all" \
+	-kernel "$cache/vmlinuz" -initrd "$work/initrd" -append "$kernel" \
 	-device virtio-rng-pci -virtfs local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap \
 	< /dev/null | tee "$cache/last.log"
 grep -q '^ALL PASSED' "$cache/last.log"
