@@ -60,11 +60,12 @@ func groupsOf(pid int) string {
 	return string(text)
 }
 
-// keep remembers a reading, unless a newer one was faster.
-func (l *look) keep(r probe.Reading) {
+// keep remembers a reading, unless a newer one was faster. One that is newer than
+// now is of before the clock was set back.
+func (l *look) keep(r probe.Reading, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !r.At.Before(l.last.At) {
+	if !r.At.Before(l.last.At) || l.last.At.After(now) {
 		l.last = r
 	}
 }
@@ -79,7 +80,8 @@ func (l *look) reading() probe.Reading {
 func (l *look) fresh(age time.Duration, now time.Time) (probe.Reading, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.last, now.Sub(l.last.At) <= age && l.last.At.After(l.changed)
+	since := now.Sub(l.last.At)
+	return l.last, since >= 0 && since <= age && l.last.At.After(l.changed)
 }
 
 func (l *look) leaseEnded(now time.Time) {
@@ -110,7 +112,7 @@ func (n *Node) readGPUs(ctx context.Context) {
 
 // observe takes in one reading. What turns because of it is told at once.
 func (n *Node) observe(r probe.Reading) {
-	n.look.keep(r)
+	n.look.keep(r, n.cfg.Now())
 	before := n.offers()
 	n.cfg.GPUs.Observe(n.withoutIdle(r))
 	if after := n.offers(); after != before {

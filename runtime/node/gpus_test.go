@@ -135,6 +135,26 @@ func (w *world) gpuOrder(a *agent, memory functions.Bytes, args ...string) funct
 	return as
 }
 
+// A clock that is set back makes no old reading a fresh one, nor keeps new ones out.
+func TestReadingsOfAClockThatIsSetBack(t *testing.T) {
+	noon := time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
+	at := func(t time.Time) probe.Reading { return probe.Reading{At: t, Status: probe.OK} }
+	var l look
+	l.keep(at(noon), noon)
+	l.keep(at(noon.Add(-time.Second)), noon) // slower than the newer one
+	if r, fresh := l.fresh(freshReading, noon.Add(freshReading)); !fresh || !r.At.Equal(noon) {
+		t.Errorf("the newest is %s, fresh: %t", r.At, fresh)
+	}
+	back := noon.Add(-time.Hour)
+	if r, fresh := l.fresh(freshReading, back); fresh {
+		t.Errorf("a reading of %s is fresh at %s", r.At, back)
+	}
+	l.keep(at(back), back)
+	if r, fresh := l.fresh(freshReading, back); !fresh || !r.At.Equal(back) {
+		t.Errorf("after the clock was set back the newest is %s, fresh: %t", r.At, fresh)
+	}
+}
+
 func TestReadingsReachTheServers(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		cfg, m := w.metered(gib("GPU-a", 0, 24), gib("GPU-b", 1, 10))
