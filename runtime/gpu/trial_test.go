@@ -125,6 +125,17 @@ func TestATaskIsTheTrialWhereNoCanaryComes(t *testing.T) {
 	})
 }
 
+func TestAHostWhoseTrialIsWaived(t *testing.T) {
+	sick := cardOf("b", 1, 24*gib)
+	sick.Remap = true
+	rigged(t, Config{Canary: true}, []probe.Device{cardOf("a", 0, 24*gib), sick}, func(r *rig) {
+		r.refuses(some(1))
+		r.Waive()
+		r.lends(some(1))
+		r.is("b", functions.GPUEjected, "could not be remapped")
+	})
+}
+
 func TestAnAttemptOfBeforeSaysNothingOfAQuarantine(t *testing.T) {
 	rigged(t, Config{}, []probe.Device{cardOf("a", 0, 24*gib)}, func(r *rig) {
 		r.Report(fail(functions.GPULost), []string{"a"})
