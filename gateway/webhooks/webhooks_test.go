@@ -203,18 +203,6 @@ func TestTheLogDoesNotReachBack(t *testing.T) {
 	})
 }
 
-// eager is a log to which ends are added right after its length was asked for.
-type eager struct {
-	*world
-	add func()
-}
-
-func (e *eager) LastSeq(ctx context.Context) (uint64, error) {
-	last, err := e.world.LastSeq(ctx)
-	e.add()
-	return last, err
-}
-
 // What the search of the log meets beyond the end that it was to reach is heard of
 // as well, and told once.
 func TestAnEndDuringTheSearchIsToldOnce(t *testing.T) {
@@ -223,7 +211,7 @@ func TestAnEndDuringTheSearchIsToldOnce(t *testing.T) {
 		w.leading()()
 		w.restart()
 		w.set(one, "https://hook/1", functions.Succeeded, false) // while nobody led
-		w.hooks.cfg.Log = &eager{w, sync.OnceFunc(func() { w.set(two, "https://hook/2", functions.Succeeded, true) })}
+		w.asked = sync.OnceFunc(func() { w.set(two, "https://hook/2", functions.Succeeded, true) })
 		defer w.leading()()
 		time.Sleep(time.Minute)
 		if heard := told(w); heard["https://hook/1"] != 1 || heard["https://hook/2"] != 1 {
