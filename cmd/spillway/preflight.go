@@ -61,30 +61,25 @@ func readGPUs(ctx context.Context) (probe.Reading, error) {
 	if program == "" && smi == "" {
 		return probe.Reading{}, probe.ErrNotRunning
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	first := make(chan probe.Reading, 1)
-	ended := make(chan error, 1)
-	go func() {
-		ended <- probe.New(probe.Config{Program: program, SMI: smi}).Run(ctx, func(r probe.Report) {
-			if r.Reading == nil {
-				return
-			}
-			select {
-			case first <- *r.Reading:
-				cancel() // one is enough
-			default:
-			}
-		})
-	}()
-	err = <-ended
-	select {
-	case r := <-first:
-		return r, nil
-	default:
-	}
-	if err == nil {
+	return firstReading(ctx, probe.Config{Program: program, SMI: smi})
+}
+
+// firstReading waits for an answer of the driver: without nvidia-persistenced it may
+// be silent for some seconds first. When there is none until ctx ends, the reading
+// says how far it came.
+func firstReading(ctx context.Context, cfg probe.Config) (r probe.Reading, err error) {
+	ctx, enough := context.WithCancel(ctx)
+	defer enough()
+	err = probe.New(cfg).Run(ctx, func(report probe.Report) {
+		if report.Reading == nil || r.Status != "" && r.Status != probe.Silent {
+			return
+		}
+		if r = *report.Reading; r.Status != probe.Silent {
+			enough()
+		}
+	})
+	if err == nil && r.Status == "" {
 		err = context.Cause(ctx)
 	}
-	return probe.Reading{}, err
+	return r, err
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"os"
@@ -8,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spillway/spillway/functions"
 	"github.com/spillway/spillway/runtime/docker/dockertest"
@@ -78,5 +80,25 @@ func TestDoctorReadsGPUs(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	if _, err := readGPUs(t.Context()); !errors.Is(err, probe.ErrNotRunning) {
 		t.Errorf("without a program: %v", err)
+	}
+}
+
+// A driver that wakes slowly is waited for; one that never answers is told of.
+func TestDoctorWaitsForASlowDriver(t *testing.T) {
+	program := filepath.Join(t.TempDir(), "gpuprobe")
+	says := `{"reading":{"at":"2026-01-02T03:04:05Z","source":"nvml","status":"ok","devices":[{"uuid":"GPU-1"}]}}`
+	script := "#!/bin/sh\nsleep 0.5\necho '" + says + "'\nexec sleep 60\n"
+	if err := os.WriteFile(program, []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	cfg := probe.Config{Program: program, Stale: 100 * time.Millisecond}
+	if r, err := firstReading(t.Context(), cfg); err != nil || r.Status != probe.OK || len(r.Devices) != 1 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	short, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	cfg.Program = "/bin/false"
+	if r, err := firstReading(short, cfg); err != nil || r.Status != probe.Silent || r.Message == "" {
+		t.Errorf("%+v, %v", r, err)
 	}
 }

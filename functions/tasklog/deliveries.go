@@ -114,8 +114,11 @@ func (d *Deliveries) read(ctx context.Context, keys string) ([]functions.Deliver
 	var all []functions.Delivery
 	for {
 		select {
-		case e := <-w.Updates():
-			if e == nil { // all that was there has come
+		case e, open := <-w.Updates():
+			switch {
+			case !open: // and nobody knows what was still to come
+				return nil, errClosed()
+			case e == nil: // all that was there has come
 				return all, nil
 			}
 			if !strings.Contains(e.Key(), ".") {

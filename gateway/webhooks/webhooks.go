@@ -1,8 +1,8 @@
 // Package webhooks tells those who asked for it that a task has ended.
 //
 // The leader sees every end in the log, keeps a delivery for each that has a URL,
-// and calls the URL until it answers with 2xx, asks not to be called (410), or
-// mostTries is reached. An end is told at least once: a server that dies between
+// and calls the URL until it answers with 2xx, asks not to be called (410), or all
+// tries have failed. An end is told at least once: a server that dies between
 // the call and its record makes its successor call again, under the same
 // webhook-id. Messages are signed as https://www.standardwebhooks.com says.
 package webhooks
@@ -130,12 +130,19 @@ func (w *Webhooks) deliveryOf(t *functions.Task) functions.Delivery {
 // errLost makes a term search the log again.
 var errLost = errors.New("more tasks ended than could be kept")
 
+// longPause is the longest before a term that failed is followed by another.
+const longPause = time.Minute
+
 // Run finds ends and delivers them until ctx ends. It is for the leader alone.
 func (w *Webhooks) Run(ctx context.Context) error {
-	for pause := time.Second; ; pause = min(2*pause, time.Minute) {
+	for pause := time.Second; ; pause = min(2*pause, longPause) {
+		began := w.cfg.Now()
 		err := w.term(ctx)
 		if ctx.Err() != nil {
 			return nil
+		}
+		if w.cfg.Now().Sub(began) > longPause { // it worked
+			pause = time.Second
 		}
 		w.cfg.Logger.Warn("webhooks begin again from the log", "err", err)
 		if !functions.Sleep(ctx, pause) {
@@ -155,9 +162,13 @@ func (w *Webhooks) term(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	found := make(map[string]bool, len(pending))
+	for _, d := range pending {
+		found[d.ID] = true
+	}
 	q := newQueue(pending)
 	work, ctx := errgroup.WithContext(ctx)
-	work.Go(func() error { return w.keep(ctx, q, last) })
+	work.Go(func() error { return w.keep(ctx, q, last, found) })
 	work.Go(func() error { return w.deliver(ctx, q) })
 	return work.Wait()
 }
@@ -177,8 +188,9 @@ const markEvery = 10 * time.Second
 const markAnyway = 24 * time.Hour
 
 // keep makes the deliveries of the ends that Changed has heard of durable. Those up
-// to last have been found in the log already.
-func (w *Webhooks) keep(ctx context.Context, q *queue, last uint64) error {
+// to last have been found in the log already, and so have those in found, which the
+// search met beyond it.
+func (w *Webhooks) keep(ctx context.Context, q *queue, last uint64, found map[string]bool) error {
 	tick := time.NewTicker(markEvery)
 	defer tick.Stop()
 	marked, at := last, w.cfg.Now()
@@ -199,7 +211,7 @@ func (w *Webhooks) keep(ctx context.Context, q *queue, last uint64) error {
 			return errLost
 		}
 		for _, e := range ends {
-			if e.seq <= last {
+			if e.seq <= last || found[e.ID] {
 				continue
 			}
 			if err := w.cfg.Outbox.Add(ctx, e.Delivery); err != nil {

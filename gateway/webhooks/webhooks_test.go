@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -198,6 +199,23 @@ func TestTheLogDoesNotReachBack(t *testing.T) {
 		synctest.Wait()
 		if heard := told(w); heard["https://hook/2"] != 1 {
 			t.Errorf("it does not go on: %v", heard)
+		}
+	})
+}
+
+// What the search of the log meets beyond the end that it was to reach is heard of
+// as well, and told once.
+func TestAnEndDuringTheSearchIsToldOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.leading()()
+		w.restart()
+		w.set(one, "https://hook/1", functions.Succeeded, false) // while nobody led
+		w.asked = sync.OnceFunc(func() { w.set(two, "https://hook/2", functions.Succeeded, true) })
+		defer w.leading()()
+		time.Sleep(time.Minute)
+		if heard := told(w); heard["https://hook/1"] != 1 || heard["https://hook/2"] != 1 {
+			t.Errorf("told so often: %v", heard)
 		}
 	})
 }

@@ -28,6 +28,7 @@ type world struct {
 	outage   bool // of the outbox
 	calls    []call
 	answer   func(url string, n int) (int, time.Duration, error) // of the nth call of a URL
+	asked    func()                                              // follows each question for the end of the log
 	hooks    *Webhooks
 }
 
@@ -41,7 +42,7 @@ type call struct {
 const secretText = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 func newWorld() *world {
-	w := &world{first: 1, tasks: map[functions.TaskID]functions.Task{}, kept: map[string]functions.Delivery{}}
+	w := &world{first: 1, tasks: map[functions.TaskID]functions.Task{}, kept: map[string]functions.Delivery{}, asked: func() {}}
 	w.restart()
 	return w
 }
@@ -84,8 +85,10 @@ func (w *world) set(id functions.TaskID, url string, state functions.State, hear
 
 func (w *world) LastSeq(context.Context) (uint64, error) {
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.first + uint64(len(w.records)) - 1, nil
+	last := w.first + uint64(len(w.records)) - 1
+	w.mu.Unlock()
+	w.asked()
+	return last, nil
 }
 
 func (w *world) Tail(ctx context.Context, after uint64, handle func(context.Context, []functions.Record) error) error {

@@ -11,15 +11,16 @@ import (
 
 // driver is what readings have said of the host as a whole.
 type driver struct {
-	configured bool      // devices were given before any reading
-	asked      bool      // there was a reading, whatever it said
-	listed     time.Time // of the last reading that listed the devices; zero = none has
-	none       bool      // no driver is installed
-	off        string    // why none of the devices can be used; empty = they can
-	unloaded   time.Time // of the last reading since that found it out of the kernel; zero = none has
-	at         time.Time // of the last reading
-	source     string    // of the last reading
-	lister     string    // source of the last reading that listed the devices
+	configured bool          // devices were given before any reading
+	asked      bool          // there was a reading, whatever it said
+	listed     time.Time     // of the last reading that listed the devices; zero = none has
+	none       bool          // no driver is installed
+	off        string        // why none of the devices can be used; empty = they can
+	unloaded   time.Time     // of the last reading since that found it out of the kernel; zero = none has
+	at         time.Time     // of the last reading
+	took       time.Duration // until the last reading was told of
+	source     string        // of the last reading
+	lister     string        // source of the last reading that listed the devices
 	version    string
 	cuda       string
 }
@@ -34,7 +35,7 @@ func (p *Pool) gate(now time.Time) gate {
 	switch {
 	case p.driver.off != "":
 		return gate{state: functions.GPUUnread, reason: p.driver.off}
-	case !p.driver.listed.IsZero() && now.Sub(p.driver.at) > p.stale:
+	case !p.driver.listed.IsZero() && now.Sub(p.driver.at) > p.stale+2*p.driver.took:
 		return gate{state: functions.GPUUnread, reason: fmt.Sprintf("the GPUs were last read %s ago", now.Sub(p.driver.at).Round(time.Second))}
 	}
 	return p.launches(now)

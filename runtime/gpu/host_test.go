@@ -96,3 +96,29 @@ func TestTheHostOfAssumedDevices(t *testing.T) {
 		release()
 	})
 }
+
+// Readings that take long, as nvidia-smi's do, are as old when they come; that makes
+// no device unread as long as they do come.
+func TestReadingsThatTakeLong(t *testing.T) {
+	const takes = 4 * time.Second
+	rigged(t, Config{}, []probe.Device{}, func(r *rig) {
+		r.Devices = []probe.Device{cardOf("a", 0, 24*gib)}
+		for n := range 3 {
+			time.Sleep(time.Second)
+			r.At = time.Now()
+			time.Sleep(takes)
+			if n > 0 {
+				r.is("a", functions.GPUFree, "")
+			}
+			r.Observe(r.Reading)
+			r.Observe(r.Reading) // as for who asked for one
+			r.is("a", functions.GPUFree, "")
+		}
+		time.Sleep(takes + 3*time.Second + time.Millisecond)
+		r.is("a", functions.GPUUnread, "last read")
+		r.read()
+		r.is("a", functions.GPUFree, "")
+		time.Sleep(3*time.Second + time.Millisecond)
+		r.is("a", functions.GPUUnread, "last read")
+	})
+}

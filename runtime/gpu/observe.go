@@ -34,6 +34,9 @@ func (p *Pool) Observe(r probe.Reading) {
 		p.driver.off = ""
 		return
 	}
+	if !at.Equal(p.driver.at) { // else it is told of again
+		p.driver.took = now.Sub(at)
+	}
 	p.driver.asked, p.driver.at, p.driver.source = true, at, r.Source
 	p.driver.none, p.driver.off = false, ""
 	switch r.Status {

@@ -18,7 +18,8 @@ type Config struct {
 	// Settle is how long a new task may take to allocate what it was promised: until
 	// then the promise counts beside the reading. 0 means 15s.
 	Settle time.Duration
-	// Stale is the age at which a reading counts for nothing any more. 0 means 3s.
+	// Stale is the age at which a reading counts for nothing any more, beside the time
+	// that it takes and that the next one will: nvidia-smi may take seconds. 0 means 3s.
 	Stale time.Duration
 	// Canary says that the caller runs a canary container on what Trial hands out:
 	// before the first task of the host, and after each quarantine. Tasks are kept off

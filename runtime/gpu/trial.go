@@ -33,6 +33,22 @@ func (p *Pool) Trial() (uuids []string, release func(), ok bool) {
 	return []string{d.info.UUID}, release, true
 }
 
+// Untried reports whether a canary shall still find out whether the host launches
+// anything at all.
+func (p *Pool) Untried() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.canary && p.host.trying && p.host.opened == 0 && p.driver.off == "" && p.present() > 0
+}
+
+// Waive ends the wait for the trial of the host: its next task is none. Devices that
+// are sick or in doubt stay so.
+func (p *Pool) Waive() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.judge(functions.BlameCleared, "", p.now())
+}
+
 // unheld returns a device that a canary can have: when the host is due, rather one
 // that is not in doubt itself. nil means that there is none.
 func (p *Pool) unheld(now time.Time) (found *device) {

@@ -125,6 +125,34 @@ func TestATaskIsTheTrialWhereNoCanaryComes(t *testing.T) {
 	})
 }
 
+func TestAHostWhoseTrialIsWaived(t *testing.T) {
+	sick := cardOf("b", 1, 24*gib)
+	sick.Remap = true
+	rigged(t, Config{Canary: true}, []probe.Device{cardOf("a", 0, 24*gib), sick}, func(r *rig) {
+		if !r.Untried() {
+			t.Error("it counts as tried")
+		}
+		r.refuses(some(1))
+		r.Waive()
+		if r.Untried() {
+			t.Error("it counts as untried")
+		}
+		r.lends(some(1))
+		r.is("b", functions.GPUEjected, "could not be remapped")
+	})
+	rigged(t, Config{Canary: true}, []probe.Device{}, func(r *rig) {
+		if r.Untried() {
+			t.Error("a host without a GPU waits for a trial")
+		}
+	})
+	rigged(t, Config{Canary: true}, []probe.Device{cardOf("a", 0, 24*gib)}, func(r *rig) {
+		r.canary(fail(functions.GPUHost))
+		if r.Untried() {
+			t.Error("a host that was tried, and failed, counts as untried")
+		}
+	})
+}
+
 func TestAnAttemptOfBeforeSaysNothingOfAQuarantine(t *testing.T) {
 	rigged(t, Config{}, []probe.Device{cardOf("a", 0, 24*gib)}, func(r *rig) {
 		r.Report(fail(functions.GPULost), []string{"a"})

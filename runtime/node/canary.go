@@ -59,8 +59,8 @@ func (n *Node) keepCanaries(ctx context.Context) {
 			// A new node has no image yet. Its first task brings one, and must not wait
 			// for it.
 			n.cfg.Log.Info("GPUs not tried: there is no image to try them with")
-			err = n.cfg.GPUs.Readmit("")
-			ran = true
+			n.cfg.GPUs.Waive()
+			ran, err = true, nil
 		}
 		release()
 		n.look.leaseEnded(n.cfg.Now())

@@ -194,8 +194,8 @@ func TestACanaryThatHangs(t *testing.T) {
 		cfg, _, l := w.canaried(gib("GPU-a", 0, 24))
 		cfg.Driver = &stuckRemove{slowPull: slowPull{Fake: w.fake}, until: time.Now().Add(2 * time.Minute)}
 		l.end(nil, true)
-		w.agent(cfg)
 		began := time.Now()
+		w.agent(cfg)
 		w.until("the host is off", func() bool {
 			h := w.log.lastBeat().Node.GPUHost
 			return h != nil && strings.Contains(h.Reason, string(functions.GPUHung))
@@ -254,10 +254,13 @@ func TestACanaryLooksForAnImageThatServes(t *testing.T) {
 	}
 }
 
-// A node without any image waits for no canary: its first task brings one.
+// A node without any image waits for no canary: its first task brings one. That a
+// GPU is sick is still known.
 func TestWithoutAnImageTasksGoFirst(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
-		cfg, _, l := w.canaried(gib("GPU-a", 0, 24))
+		sick := gib("GPU-b", 1, 24)
+		sick.Remap = true
+		cfg, _, l := w.canaried(gib("GPU-a", 0, 24), sick)
 		for _, image := range []string{"box", "tiny"} {
 			if err := w.fake.RemoveImage(t.Context(), image); err != nil {
 				t.Fatal(err)
@@ -265,7 +268,10 @@ func TestWithoutAnImageTasksGoFirst(t *testing.T) {
 		}
 		a := w.raw(cfg)
 		began := time.Now()
-		w.until("it is offered", func() bool { return len(w.healthy()) == 1 })
+		w.until("it is offered", func() bool { return len(w.healthy()) > 0 })
+		if got := w.healthy(); !slices.Equal(got, []string{"GPU-a"}) {
+			t.Errorf("offered are %v", got)
+		}
 		if ran, _ := l.ran(); time.Since(began) > 5*time.Second || len(ran) != 0 {
 			t.Errorf("after %s and %d canaries", time.Since(began), len(ran))
 		}

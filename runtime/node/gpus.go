@@ -26,6 +26,11 @@ type Readings interface {
 // task is about to get its device.
 const freshReading = 300 * time.Millisecond
 
+// firstLook is how long a node that has just started takes no tasks because its
+// GPUs are not read, or not tried, yet: what prefers one would go to the CPU at
+// once. A probe or a canary that takes longer keeps no task waiting.
+const firstLook = 3 * time.Second
+
 // look is what the last reading said. It is empty on a node without readings.
 type look struct {
 	mu sync.Mutex // guards the fields below
@@ -34,6 +39,7 @@ type look struct {
 	group   func(pid int) string
 	last    probe.Reading
 	changed time.Time // when a lease ended last: a reading from before says too little
+	until   time.Time // the end of firstLook; zero = nothing reads the GPUs
 }
 
 func newLook() *look {
@@ -60,11 +66,12 @@ func groupsOf(pid int) string {
 	return string(text)
 }
 
-// keep remembers a reading, unless a newer one was faster.
-func (l *look) keep(r probe.Reading) {
+// keep remembers a reading, unless a newer one was faster. One that is newer than
+// now is of before the clock was set back.
+func (l *look) keep(r probe.Reading, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !r.At.Before(l.last.At) {
+	if !r.At.Before(l.last.At) || l.last.At.After(now) {
 		l.last = r
 	}
 }
@@ -79,7 +86,23 @@ func (l *look) reading() probe.Reading {
 func (l *look) fresh(age time.Duration, now time.Time) (probe.Reading, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.last, now.Sub(l.last.At) <= age && l.last.At.After(l.changed)
+	since := now.Sub(l.last.At)
+	return l.last, since >= 0 && since <= age && l.last.At.After(l.changed)
+}
+
+// begin tells that readings are to come.
+func (l *look) begin(now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.until = now.Add(firstLook)
+}
+
+// first reports whether it is early enough to wait for the first reading, and
+// whether there is one.
+func (l *look) first(now time.Time) (early, read bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return now.Before(l.until), !l.last.At.IsZero()
 }
 
 func (l *look) leaseEnded(now time.Time) {
@@ -108,9 +131,24 @@ func (n *Node) readGPUs(ctx context.Context) {
 	}
 }
 
+// unknownGPUs says why it is not known yet which GPUs the node offers; empty when it
+// is, or when that is not worth waiting for any more.
+func (n *Node) unknownGPUs(now time.Time) string {
+	early, read := n.look.first(now)
+	switch {
+	case !early:
+		return ""
+	case !read:
+		return "the node's GPUs are being read for the first time"
+	case n.cfg.GPUs.Untried():
+		return "the node's GPUs are being tried for the first time"
+	}
+	return ""
+}
+
 // observe takes in one reading. What turns because of it is told at once.
 func (n *Node) observe(r probe.Reading) {
-	n.look.keep(r)
+	n.look.keep(r, n.cfg.Now())
 	before := n.offers()
 	n.cfg.GPUs.Observe(n.withoutIdle(r))
 	if after := n.offers(); after != before {

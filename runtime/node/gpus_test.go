@@ -135,6 +135,60 @@ func (w *world) gpuOrder(a *agent, memory functions.Bytes, args ...string) funct
 	return as
 }
 
+// A node takes no tasks before it knows which GPUs it offers: they would go to the
+// CPU. It waits only so long.
+func TestReadyWhenTheGPUsAreKnown(t *testing.T) {
+	for name, c := range map[string]struct {
+		mute    time.Duration // of the probe
+		hang    bool          // of the canary
+		offered bool
+		after   time.Duration // the node is ready, at the earliest
+	}{
+		"a fast probe":         {offered: true},
+		"a slow probe":         {mute: 1500 * time.Millisecond, offered: true, after: 1500 * time.Millisecond},
+		"no reading":           {mute: time.Hour, after: firstLook},
+		"a canary that hangs":  {hang: true, after: firstLook},
+		"both take their time": {mute: 1500 * time.Millisecond, hang: true, after: firstLook},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				cfg, m, l := w.canaried(gib("GPU-a", 0, 24))
+				l.end(nil, c.hang)
+				began := time.Now()
+				m.amend = func(r *probe.Reading) { m.mute = time.Since(began) < c.mute }
+				w.agent(cfg)
+				took := time.Since(began)
+				if took < c.after || took > max(c.after, time.Second)+2*time.Second {
+					t.Errorf("ready after %s, want %s", took, c.after)
+				}
+				if got := len(w.healthy()) > 0; got != c.offered {
+					t.Errorf("then it offers %v", w.healthy())
+				}
+			})
+		})
+	}
+}
+
+// A clock that is set back makes no old reading a fresh one, nor keeps new ones out.
+func TestReadingsOfAClockThatIsSetBack(t *testing.T) {
+	noon := time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
+	at := func(t time.Time) probe.Reading { return probe.Reading{At: t, Status: probe.OK} }
+	var l look
+	l.keep(at(noon), noon)
+	l.keep(at(noon.Add(-time.Second)), noon) // slower than the newer one
+	if r, fresh := l.fresh(freshReading, noon.Add(freshReading)); !fresh || !r.At.Equal(noon) {
+		t.Errorf("the newest is %s, fresh: %t", r.At, fresh)
+	}
+	back := noon.Add(-time.Hour)
+	if r, fresh := l.fresh(freshReading, back); fresh {
+		t.Errorf("a reading of %s is fresh at %s", r.At, back)
+	}
+	l.keep(at(back), back)
+	if r, fresh := l.fresh(freshReading, back); !fresh || !r.At.Equal(back) {
+		t.Errorf("after the clock was set back the newest is %s, fresh: %t", r.At, fresh)
+	}
+}
+
 func TestReadingsReachTheServers(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		cfg, m := w.metered(gib("GPU-a", 0, 24), gib("GPU-b", 1, 10))

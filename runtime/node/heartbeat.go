@@ -71,6 +71,10 @@ func (n *Node) heartbeat(at time.Time) functions.Heartbeat {
 	if err != nil {
 		free = 0
 	}
+	if why == "" {
+		why = n.unknownGPUs(at)
+		ready = why == ""
+	}
 	kept, warm := n.cache.info(), n.warm.counts()
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -210,6 +210,9 @@ func (n *Node) Run(ctx context.Context) error {
 		return fmt.Errorf("load node state: %w", err)
 	}
 
+	if n.cfg.Readings != nil {
+		n.look.begin(n.cfg.Now())
+	}
 	work, leave := context.WithCancelCause(context.WithoutCancel(ctx))
 	var loops sync.WaitGroup
 	for _, loop := range []func(context.Context){n.beat, n.fence, n.probe, n.sweep, n.watchShares, n.collectImages, n.stockBlanks, n.readGPUs, n.keepCanaries} {
