@@ -11,18 +11,20 @@ type authorization struct {
 	accessKeyID   string
 	date          string // yyyymmdd
 	region        string
+	service       string
 	signedHeaders string // as sent, names in lower case and in order, between semicolons
 	signature     []byte
 }
 
-// scope is what the signing key is good for.
+// scope is what the signing key is good for, as it is signed.
 func (a authorization) scope() string {
-	return strings.Join([]string{a.date, a.region, service, terminator}, "/")
+	return strings.Join([]string{a.date, a.region, a.service, terminator}, "/")
 }
 
-// readAuthorization reads the values of the Authorization headers of a request.
-func readAuthorization(sent []string) (authorization, *Error) {
-	var a authorization
+// readAuthorization reads the values of the Authorization headers of a request to
+// service.
+func readAuthorization(sent []string, service string) (authorization, *Error) {
+	a := authorization{service: service}
 	if len(sent) == 0 || sent[0] == "" {
 		return a, missing()
 	}
@@ -69,7 +71,7 @@ func readParts(s string) (map[string]string, *Error) {
 	return parts, nil
 }
 
-// readCredential reads KEY/yyyymmdd/region/lambda/aws4_request.
+// readCredential reads KEY/yyyymmdd/region/service/aws4_request.
 func (a *authorization) readCredential(s string) *Error {
 	f := strings.Split(s, "/")
 	if len(f) != 5 || f[0] == "" {
@@ -78,8 +80,8 @@ func (a *authorization) readCredential(s string) *Error {
 	switch a.accessKeyID, a.date, a.region = f[0], f[1], f[2]; {
 	case f[4] != terminator:
 		return invalid("Credential should be scoped with a valid terminator: '%s', not '%s'.", terminator, f[4])
-	case f[3] != service:
-		return invalid("Credential should be scoped to correct service: '%s'.", service)
+	case f[3] != a.service:
+		return invalid("Credential should be scoped to correct service: '%s'.", a.service)
 	case !isRegion(a.region):
 		return invalid("Credential should be scoped to a valid region, not '%s'.", a.region)
 	}

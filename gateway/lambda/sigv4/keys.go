@@ -11,12 +11,12 @@ const maxSigningKeys = 256
 
 // scope is what a signing key is made from. The secret stands for the access
 // key, so that a new secret gets a new signing key at once.
-type scope struct{ secret, date, region string }
+type scope struct{ secret, date, region, service string }
 
 // derive makes the key that signs in a scope.
 func derive(s scope) [sha256.Size]byte {
 	key := []byte("AWS4" + s.secret)
-	for _, part := range []string{s.date, s.region, service, terminator} {
+	for _, part := range []string{s.date, s.region, s.service, terminator} {
 		key = sum(key, part)
 	}
 	return [sha256.Size]byte(key)

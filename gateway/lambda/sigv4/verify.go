@@ -15,7 +15,6 @@ import (
 
 const (
 	algorithm  = "AWS4-HMAC-SHA256"
-	service    = "lambda"
 	terminator = "aws4_request"
 	timeFormat = "20060102T150405Z"
 	dateFormat = "20060102"
@@ -35,14 +34,15 @@ type Identity struct {
 
 // Verifier checks signatures. Use New. It may be used by many goroutines.
 type Verifier struct {
-	keys   Keys
-	now    func() time.Time
-	signer signingKeys
+	keys    Keys
+	now     func() time.Time
+	service string
+	signer  signingKeys
 }
 
 // New returns a verifier for keys, which is asked once for each request.
 func New(keys Keys, now func() time.Time) *Verifier {
-	return &Verifier{keys: keys, now: now, signer: signingKeys{known: map[scope][sha256.Size]byte{}}}
+	return &Verifier{keys: keys, now: now, service: "lambda", signer: signingKeys{known: map[scope][sha256.Size]byte{}}}
 }
 
 // Verify tells who signed r. body is the whole body: its hash is part of what is
@@ -63,7 +63,7 @@ func (v *Verifier) verify(r *http.Request, body []byte) (Identity, *Error) {
 	if err != nil {
 		return Identity{}, err
 	}
-	auth, err := readAuthorization(r.Header["Authorization"])
+	auth, err := readAuthorization(r.Header["Authorization"], v.service)
 	if err != nil {
 		return Identity{}, err
 	}
@@ -91,7 +91,7 @@ func (v *Verifier) verify(r *http.Request, body []byte) (Identity, *Error) {
 	digest := sha256.Sum256([]byte(canonical))
 	toSign := strings.Join([]string{algorithm, at, auth.scope(), hex.EncodeToString(digest[:])}, "\n")
 
-	s := scope{secret: secret, date: auth.date, region: auth.region}
+	s := scope{secret: secret, date: auth.date, region: auth.region, service: auth.service}
 	key, cached := v.signer.get(s)
 	if !cached {
 		key = derive(s)
