@@ -52,19 +52,19 @@ func TestTheCommandLineOfAWS(t *testing.T) {
 			return
 		}
 		w.Header().Set("X-Amz-Executed-Version", id.Region)
-		_ = json.NewEncoder(w).Encode(map[string]any{"Functions": []string{}})
+		_, _ = w.Write([]byte("{}"))
 	}))
 	defer srv.Close()
 	home := t.TempDir()
 	if err := os.WriteFile(filepath.Join(home, "event"), []byte("{\"name\": \"名前\\u0000\"}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	aws := func(key, secret string, args ...string) (string, error) {
+	aws := func(secret string, args ...string) (string, error) {
 		cmd := exec.Command(awscliPath, append([]string{"--endpoint-url", srv.URL, "--output", "json", "--no-cli-pager", "lambda"}, args...)...)
 		cmd.Dir = home
 		cmd.Env = []string{
 			"PATH=/usr/bin:/bin", "HOME=" + home, "LC_ALL=C.UTF-8", "AWS_DEFAULT_REGION=eu-central-1", "AWS_MAX_ATTEMPTS=1",
-			"AWS_ACCESS_KEY_ID=" + key, "AWS_SECRET_ACCESS_KEY=" + secret, "AWS_EC2_METADATA_DISABLED=true",
+			"AWS_ACCESS_KEY_ID=" + testKey, "AWS_SECRET_ACCESS_KEY=" + secret, "AWS_EC2_METADATA_DISABLED=true",
 		}
 		var all bytes.Buffer
 		cmd.Stdout, cmd.Stderr = &all, &all
@@ -72,17 +72,15 @@ func TestTheCommandLineOfAWS(t *testing.T) {
 		return all.String(), err
 	}
 	for _, tc := range []struct {
-		name, key, secret string
-		args              []string
-		says              string
+		name, secret string
+		args         []string
+		says         string
 	}{
-		{"invoke by ARN", testKey, testSecret, []string{"invoke", "--function-name", testARN, "--qualifier", "$LATEST", "--log-type", "Tail",
+		{"invoke by ARN", testSecret, []string{"invoke", "--function-name", testARN, "--qualifier", "$LATEST", "--log-type", "Tail",
 			"--client-context", "eyJhIjogMX0=", "--payload", "fileb://event", "out"}, `"ExecutedVersion": "eu-central-1"`},
-		{"list with parameters", testKey, testSecret, []string{"list-functions", "--function-version", "ALL", "--page-size", "3"}, `"Functions": []`},
-		{"wrong secret", testKey, "wrong", []string{"list-functions"}, "(InvalidSignatureException)"},
-		{"unknown key", "AKIDEXAMPLE", testSecret, []string{"list-functions"}, "(UnrecognizedClientException)"},
+		{"wrong secret", "wrong", []string{"list-functions"}, "(InvalidSignatureException)"},
 	} {
-		out, err := aws(tc.key, tc.secret, tc.args...)
+		out, err := aws(tc.secret, tc.args...)
 		if failed := strings.HasPrefix(tc.says, "("); !strings.Contains(out, tc.says) || (err != nil) != failed {
 			t.Errorf("%s: %v: %s; want %s", tc.name, err, out, tc.says)
 		}

@@ -63,7 +63,7 @@ func TestAChangedByteDoesNotVerify(t *testing.T) {
 	})
 }
 
-// meaning is all of a request that is signed, in a form that says the same for
+// meaning is all of a request that is signed, and the signature, in a form that says the same for
 // what handlers take for the same.
 func meaning(t *rapid.T, r *http.Request, body []byte) map[string]any {
 	query, err := url.ParseQuery(r.URL.RawQuery)
@@ -75,6 +75,7 @@ func meaning(t *rapid.T, r *http.Request, body []byte) map[string]any {
 		sorted[name] = slices.Sorted(slices.Values(values))
 	}
 	m := map[string]any{"method": r.Method, "path": r.URL.EscapedPath(), "query": sorted, "body": string(body), "host": r.Host, "length": r.ContentLength}
+	m["authorization"] = r.Header.Get("Authorization")
 	_, signed, _ := strings.Cut(r.Header.Get("Authorization"), "SignedHeaders=")
 	signed, _, _ = strings.Cut(signed, ",")
 	for name := range strings.SplitSeq(signed, ";") {

@@ -78,10 +78,12 @@ func (c call) wire(t failer) []byte {
 	if c.service == "" {
 		c.service = "lambda"
 	}
+	query := req.URL.RawQuery
 	keys := aws.Credentials{AccessKeyID: testKey, SecretAccessKey: c.secret}
 	if err := v4.NewSigner().SignHTTP(context.Background(), keys, req, hexHash(c.body), c.service, c.region, c.at); err != nil {
 		t.Fatal(err)
 	}
+	req.URL.RawQuery = query // in its own order and form: the signer has put it in the canonical one
 	var b bytes.Buffer
 	if err := req.Write(&b); err != nil {
 		t.Fatal(err)
