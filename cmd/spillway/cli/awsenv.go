@@ -30,7 +30,8 @@ func awsEnvCommand(app App, f *flags) *cobra.Command {
 		Use:   "aws-env",
 		Short: "Print the settings with which AWS's clients call functions here, for the shell",
 		Long: "Print the settings with which the AWS command line and AWS's libraries call functions here, as lines for the\n" +
-			"shell. It reads the key from the server's data folder, as the user that runs the server.",
+			"shell. It reads the key from the server's data folder, as the user that runs the server. A key of your own, in\n" +
+			"SPILLWAY_AWS_ACCESS_KEY_ID and SPILLWAY_AWS_SECRET_ACCESS_KEY, must be set where the server starts too.",
 		Example: "  eval \"$(spillway aws-env)\"\n  spillway aws-env --data /var/lib/spillway --server https://spillway.example.com -o json",
 		GroupID: groupFunctions,
 		Args:    cobra.NoArgs,
