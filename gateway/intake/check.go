@@ -65,7 +65,7 @@ func (d *Door) checkWebhook(url string) error {
 	case url == "":
 		return nil
 	case d.cfg.Web == nil:
-		return functions.Invalid("no_webhooks", "this server calls no webhooks").WithField("webhook")
+		return functions.Invalid("no_webhooks", "this server calls no webhooks").WithHint("leave the webhook out, and ask for the task's state").WithField("webhook")
 	}
 	if err := d.cfg.Web.Check(url); err != nil {
 		var known *functions.Error
