@@ -59,6 +59,17 @@ func TestValidateNamesTheField(t *testing.T) {
 		"triggers[1].content_types": func(s *Spec) {
 			s.Triggers = []Trigger{{Bucket: "inbox"}, {Bucket: "inbox", ContentTypes: []string{"audio"}}}
 		},
+		"on_success":             func(s *Spec) { s.OnSuccess = make([]Destination, mostDestinations+1) },
+		"on_success[0].function": func(s *Spec) { s.OnSuccess = []Destination{{Prefix: "x/"}} },
+		"on_success[1].function": func(s *Spec) { s.OnSuccess = []Destination{{Function: "b"}, {Function: "../b"}} },
+		"on_success[0].bucket":   func(s *Spec) { s.OnSuccess = []Destination{{Function: "b", Bucket: "ends"}} },
+		"on_failure[0].bucket":   func(s *Spec) { s.OnFailure = []Destination{{Bucket: "No_Bucket"}} },
+		"on_failure[1].bucket":   func(s *Spec) { s.OnFailure = []Destination{{Bucket: "ends"}, {Bucket: "results"}} },
+		"on_failure[1]":          func(s *Spec) { s.OnFailure = []Destination{{Bucket: "ends"}, {Bucket: "ends"}} },
+		"on_failure[0].prefix":   func(s *Spec) { s.OnFailure = []Destination{{Bucket: "uploads", Prefix: "in/x"}} },
+		"on_success[0].prefix":   func(s *Spec) { s.OnSuccess = []Destination{{Function: "b", Prefix: "x/"}} },
+		"on_success[1].prefix":   func(s *Spec) { s.OnSuccess = []Destination{{Bucket: "ends"}, {Bucket: "ends", Prefix: "a\nb"}} },
+
 		"cpu_profile.memory":  func(s *Spec) { s.CPUProfile = &CPUProfile{Memory: 1} },
 		"cpu_profile.cpus":    func(s *Spec) { s.CPUProfile = &CPUProfile{CPUs: -1} },
 		"cpu_profile.timeout": func(s *Spec) { s.CPUProfile = &CPUProfile{Timeout: Duration(25 * time.Hour)} },

@@ -41,7 +41,9 @@ var allowed = map[string][]string{
 	"gateway/ingest":     {"functions", "gateway/content", "gateway/intake", "github.com/prometheus/...", "golang.org/x/sync/..."},
 	"gateway/ingest/sqs": {"functions", "github.com/aws/aws-sdk-go-v2/..."},
 
-	"gateway/webhooks":  {"functions", "github.com/prometheus/...", "golang.org/x/sync/..."},
+	"gateway/ends":      {"functions", "golang.org/x/sync/..."},
+	"gateway/webhooks":  {"functions", "gateway/ends", "github.com/prometheus/..."},
+	"gateway/chain":     {"functions", "gateway/content", "gateway/ends", "gateway/intake", "github.com/prometheus/..."},
 	"gateway/retention": {"functions", "gateway/intake", "github.com/prometheus/..."},
 
 	"scheduler": {"functions", "golang.org/x/sync/..."},

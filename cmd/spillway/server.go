@@ -11,8 +11,10 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/spillway/spillway/functions"
@@ -21,6 +23,7 @@ import (
 	"github.com/spillway/spillway/functions/taskdb"
 	"github.com/spillway/spillway/functions/tasklog"
 	"github.com/spillway/spillway/gateway"
+	"github.com/spillway/spillway/gateway/chain"
 	"github.com/spillway/spillway/gateway/dashboard"
 	"github.com/spillway/spillway/gateway/ingest"
 	"github.com/spillway/spillway/gateway/ingest/sqs"
@@ -50,6 +53,7 @@ type server struct {
 	retention *retention.Retention // sweeps while this server leads
 	gateway   *gateway.Gateway
 	webhooks  *webhooks.Webhooks // tells of ends while this server leads
+	chain     *chain.Chain       // hands on their records, likewise
 	node      *node.Node         // nil on a server without a node
 	release   func()             // lets go of the node's driver; nil on a server without a node
 }
@@ -147,6 +151,9 @@ func (s *server) build(ctx context.Context, withNode bool) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := s.buildChain(ctx, door); err != nil {
+		return err
+	}
 	if s.gateway, err = gateway.New(gateway.Config{
 		Door: door, Appender: s.engine, Tasks: read, Objects: s.store, Scheduler: s.scheduler, NodeLogs: s.engine,
 		Functions: s.deployer, Ingest: s.ingest, Deliveries: deliveries, Parse: spec.Parse,
@@ -154,7 +161,7 @@ func (s *server) build(ctx context.Context, withNode bool) (err error) {
 		Ready:      map[string]func(context.Context) error{"engine": s.engineReady, "store": s.store.Ready, "scheduler": s.nodeReady},
 		Mounts:     []gateway.Mount{old.Routes},
 		OpenMounts: []gateway.Mount{s.hooks(), page.Routes},
-		Collectors: append(append(s.retention.Collectors(), s.webhooks.Collectors()...), s.ingest),
+		Collectors: slices.Concat(s.retention.Collectors(), s.webhooks.Collectors(), s.chain.Collectors(), []prometheus.Collector{s.ingest}),
 		Sweep:      min(s.cfg.Reconcile, 30*time.Second),
 		Version:    version, Log: s.log, Nodes: s.engine,
 	}); err != nil {
@@ -256,6 +263,7 @@ func (s *server) lead(ctx context.Context, epoch uint64) error {
 	})
 	work.Go(func() error { return s.retention.Run(ctx) })
 	work.Go(func() error { return s.webhooks.Run(ctx) })
+	work.Go(func() error { return s.chain.Run(ctx) })
 	return work.Wait()
 }
 
