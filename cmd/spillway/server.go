@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+	_ "time/tzdata" // schedules name time zones, wherever this runs
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
@@ -29,6 +30,7 @@ import (
 	"github.com/spillway/spillway/gateway/ingest/sqs"
 	"github.com/spillway/spillway/gateway/intake"
 	"github.com/spillway/spillway/gateway/retention"
+	"github.com/spillway/spillway/gateway/schedules"
 	"github.com/spillway/spillway/gateway/seed"
 	"github.com/spillway/spillway/gateway/webhooks"
 	"github.com/spillway/spillway/runtime/node"
@@ -52,10 +54,11 @@ type server struct {
 	deployer  *deployer
 	retention *retention.Retention // sweeps while this server leads
 	gateway   *gateway.Gateway
-	webhooks  *webhooks.Webhooks // tells of ends while this server leads
-	chain     *chain.Chain       // hands on their records, likewise
-	node      *node.Node         // nil on a server without a node
-	release   func()             // lets go of the node's driver; nil on a server without a node
+	webhooks  *webhooks.Webhooks   // tells of ends while this server leads
+	chain     *chain.Chain         // hands on their records, likewise
+	schedules *schedules.Schedules // starts tasks, likewise
+	node      *node.Node           // nil on a server without a node
+	release   func()               // lets go of the node's driver; nil on a server without a node
 }
 
 // runServer builds and runs a server until ctx ends:
@@ -154,6 +157,7 @@ func (s *server) build(ctx context.Context, withNode bool) (err error) {
 	if err := s.buildChain(ctx, door); err != nil {
 		return err
 	}
+	s.schedules = schedules.New(schedules.Config{Functions: s.functions, Door: door, Logger: s.log})
 	if s.gateway, err = gateway.New(gateway.Config{
 		Door: door, Appender: s.engine, Tasks: read, Objects: s.store, Scheduler: s.scheduler, NodeLogs: s.engine,
 		Functions: s.deployer, Ingest: s.ingest, Deliveries: deliveries, Parse: spec.Parse,
@@ -264,6 +268,14 @@ func (s *server) lead(ctx context.Context, epoch uint64) error {
 	work.Go(func() error { return s.retention.Run(ctx) })
 	work.Go(func() error { return s.webhooks.Run(ctx) })
 	work.Go(func() error { return s.chain.Run(ctx) })
+	work.Go(func() error {
+		select {
+		case <-s.functions.Ready():
+			return s.schedules.Run(ctx)
+		case <-ctx.Done():
+			return nil
+		}
+	})
 	return work.Wait()
 }
 
