@@ -7,7 +7,6 @@
 package ends
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -79,9 +78,6 @@ func New(cfg Config) *Teller {
 
 // MostWaiting is how many ends may wait to be kept; more are found in the log.
 const MostWaiting = 10_000
-
-// mostTries is how many tries are made at once.
-const mostTries = 16
 
 // Changed hears what the log did to tasks, in its order. It does not wait.
 func (t *Teller) Changed(changes []functions.Change) {
@@ -211,44 +207,6 @@ func (t *Teller) keep(ctx context.Context, q *queue, last uint64) error {
 			if err := t.cfg.Outbox.SetSearched(ctx, marked); err != nil {
 				return err
 			}
-		}
-	}
-}
-
-// deliver makes the tries that are due, a few at a time.
-func (t *Teller) deliver(ctx context.Context, q *queue) error {
-	var tries errgroup.Group
-	tries.SetLimit(mostTries)
-	defer tries.Wait()
-	for {
-		d, ok := q.next(ctx, t.cfg.Now)
-		if !ok {
-			return nil
-		}
-		tries.Go(func() error {
-			after := t.cfg.Try(ctx, d)
-			if ctx.Err() != nil { // cut off: it says nothing of the other side
-				return nil
-			}
-			if err := t.record(ctx, after); err == nil && !after.Next.IsZero() {
-				q.add(after)
-			}
-			return nil
-		})
-	}
-}
-
-// record writes down what came of a try, however long that takes: without it the
-// same try would be made again by the next leader.
-func (t *Teller) record(ctx context.Context, d functions.Delivery) error {
-	for pause := 200 * time.Millisecond; ; pause = min(2*pause, 10*time.Second) {
-		err := t.cfg.Outbox.Put(ctx, d)
-		if err == nil {
-			return nil
-		}
-		t.cfg.Logger.Warn(t.cfg.What+": a delivery is not recorded yet", "task", d.Task, "err", err)
-		if !functions.Sleep(ctx, pause) {
-			return cmp.Or(ctx.Err(), err)
 		}
 	}
 }
