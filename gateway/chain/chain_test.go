@@ -101,6 +101,7 @@ func TestDestinationsOfAnEnd(t *testing.T) {
 				ended.Depth = c.depth
 				w.set(ended)
 				time.Sleep(time.Hour)
+				synctest.Wait()
 				got := ""
 				for _, fn := range []string{"b", "c"} {
 					for id, calls := range w.accepted {
@@ -120,7 +121,7 @@ func TestDestinationsOfAnEnd(t *testing.T) {
 				if want := c.state != functions.Canceled; (len(written) == 1) != want {
 					t.Errorf("%d objects were written", len(written))
 				}
-				for _, d := range w.kept {
+				for _, d := range w.deliveries() {
 					if !d.Next.IsZero() || d.Delivered.IsZero() != (c.depth == 3) || (d.GaveUp != "") != (c.depth == 3) {
 						t.Errorf("the record says %+v", d)
 					}
@@ -140,15 +141,18 @@ func TestADestinationThatNeverTakesIt(t *testing.T) {
 		one.OnSuccess = one.OnSuccess[:1]
 		w.set(one)
 		time.Sleep(patience - time.Hour)
-		for _, d := range w.kept {
+		synctest.Wait()
+		for _, d := range w.deliveries() {
 			if d.Next.IsZero() || d.GaveUp != "" || len(d.Tries) > mostKept || !strings.Contains(d.Tries[0].Error, "function b: no function b") {
 				t.Errorf("the record says %+v", d)
 			}
 		}
 		time.Sleep(2 * time.Hour)
+		synctest.Wait()
 		n := tries
 		time.Sleep(24 * time.Hour)
-		for _, d := range w.kept {
+		synctest.Wait()
+		for _, d := range w.deliveries() {
 			if !d.Next.IsZero() || d.GaveUp == "" || tries != n || n < 800 {
 				t.Errorf("after %d tries (then %d) the record says %+v", n, tries, d)
 			}

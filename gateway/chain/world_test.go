@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -216,4 +217,11 @@ func (o outbox) Pending(context.Context) (pending []functions.Delivery, err erro
 		}
 	}
 	return pending, o.down()
+}
+
+// deliveries are all that were ever kept.
+func (w *world) deliveries() []functions.Delivery {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Collect(maps.Values(w.kept))
 }

@@ -125,12 +125,19 @@ func (t *Teller) deliveryOf(task *functions.Task) (functions.Delivery, bool) {
 // errLost makes a term search the log again.
 var errLost = errors.New("more tasks ended than could be kept")
 
+// longPause is the longest before a term that failed is followed by another.
+const longPause = time.Minute
+
 // Run finds ends and delivers them until ctx ends. It is for the leader alone.
 func (t *Teller) Run(ctx context.Context) error {
-	for pause := time.Second; ; pause = min(2*pause, time.Minute) {
+	for pause := time.Second; ; pause = min(2*pause, longPause) {
+		began := t.cfg.Now()
 		err := t.term(ctx)
 		if ctx.Err() != nil {
 			return nil
+		}
+		if t.cfg.Now().Sub(began) > longPause { // it worked
+			pause = time.Second
 		}
 		t.cfg.Logger.Warn(t.cfg.What+": begin again from the log", "err", err)
 		if !functions.Sleep(ctx, pause) {
@@ -150,9 +157,13 @@ func (t *Teller) term(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	found := make(map[string]bool, len(pending))
+	for _, d := range pending {
+		found[d.ID] = true
+	}
 	q := newQueue(pending)
 	work, ctx := errgroup.WithContext(ctx)
-	work.Go(func() error { return t.keep(ctx, q, last) })
+	work.Go(func() error { return t.keep(ctx, q, last, found) })
 	work.Go(func() error { return t.deliver(ctx, q) })
 	return work.Wait()
 }
@@ -172,8 +183,9 @@ const markEvery = 10 * time.Second
 const markAnyway = 24 * time.Hour
 
 // keep makes the deliveries of the ends that Changed has heard of durable. Those up
-// to last have been found in the log already.
-func (t *Teller) keep(ctx context.Context, q *queue, last uint64) error {
+// to last have been found in the log already, and so have those in found, which the
+// search met beyond it.
+func (t *Teller) keep(ctx context.Context, q *queue, last uint64, found map[string]bool) error {
 	tick := time.NewTicker(markEvery)
 	defer tick.Stop()
 	marked, at := last, t.cfg.Now()
@@ -194,7 +206,7 @@ func (t *Teller) keep(ctx context.Context, q *queue, last uint64) error {
 			return errLost
 		}
 		for _, e := range ends {
-			if e.seq <= last {
+			if e.seq <= last || found[e.ID] {
 				continue
 			}
 			if err := t.cfg.Outbox.Add(ctx, e.Delivery); err != nil {

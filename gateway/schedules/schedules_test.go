@@ -179,7 +179,7 @@ func TestOfMissedTicksTheNewestIsMadeUpFor(t *testing.T) {
 // that came meanwhile, the newest does, when both are so again.
 func TestEveryTickStartsOneTask(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		steps := rapid.SliceOfN(rapid.IntRange(0, 99), 1, 25).Draw(rt, "steps")
+		steps := rapid.SliceOfN(rapid.IntRange(0, 99), 1, 15).Draw(rt, "steps")
 		sched := rapid.SampledFrom([]functions.Schedule{
 			{Rate: "1 minute"}, {Rate: "7 minutes"}, {Cron: "*/10 * * * *"}, {Cron: "17 3-20 * * *", Timezone: "Asia/Kolkata"},
 		}).Draw(rt, "schedule")
@@ -222,7 +222,7 @@ func history(rt *rapid.T, sched functions.Schedule, steps []int) {
 		case step < 50:
 			pass(time.Duration(step+1)*time.Minute + 2*time.Second)
 		case step < 60:
-			pass(time.Duration(step-49) * 3 * time.Hour)
+			pass(time.Duration(step-49) * 3 * time.Hour / 2)
 		case step < 70:
 			w.setOutage(!w.outage)
 			pass(2 * time.Second)
