@@ -16,6 +16,7 @@ const (
 	functionBucket = "FUNCS"
 	markBucket     = "MARKS"
 	deliveryBucket = "DELIVERIES"
+	chainBucket    = "CHAINS"
 	leaseBucket    = "LEASE"
 	leaseKey       = "scheduler"
 )
@@ -99,8 +100,8 @@ func marksConfig(replicas int) jetstream.KeyValueConfig {
 // waits that long to tell of its end.
 const deliveryAge = 14 * 24 * time.Hour
 
-func deliveriesConfig(replicas int) jetstream.KeyValueConfig {
-	return jetstream.KeyValueConfig{Bucket: deliveryBucket, Storage: jetstream.FileStorage, History: 1, Replicas: replicas, TTL: deliveryAge}
+func deliveriesConfig(bucket string, replicas int) jetstream.KeyValueConfig {
+	return jetstream.KeyValueConfig{Bucket: bucket, Storage: jetstream.FileStorage, History: 1, Replicas: replicas, TTL: deliveryAge}
 }
 
 // leaseConfig keeps the lease in memory, so that a restart of a single server
