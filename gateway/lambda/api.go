@@ -76,6 +76,7 @@ type Config struct {
 	Feed      Feed
 	Control   Control
 	Objects   Objects
+	Settings  Settings // nil means that there are no aliases and no other settings
 	Nodes     func() []functions.NodeStatus // nil means that nothing is said of what no node can run
 
 	// Verify checks a request's AWS signature, which is over its body too. It
