@@ -76,7 +76,7 @@ type Config struct {
 	Feed      Feed
 	Control   Control
 	Objects   Objects
-	Settings  Settings // nil means that there are no aliases and no other settings
+	Settings  Settings                      // nil means that there are no aliases and no other settings
 	Nodes     func() []functions.NodeStatus // nil means that nothing is said of what no node can run
 
 	// Verify checks a request's AWS signature, which is over its body too. It
@@ -141,7 +141,7 @@ func (a *API) Routes(register func(method, path string, h http.HandlerFunc)) {
 }
 
 func (a *API) routes() []route {
-	var all []route
+	all := a.invokeRoutes()
 	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
 		all = append(all, route{method, "/{date:20[0-9][0-9]-[0-9][0-9]-[0-9][0-9]}/{rest:.*}", a.unknown})
 	}
