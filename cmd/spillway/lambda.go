@@ -2,12 +2,15 @@ package main
 
 import (
 	"context"
+	"errors"
 	"net/http"
+	"time"
 
 	"github.com/spillway/spillway/functions"
 	"github.com/spillway/spillway/gateway"
 	"github.com/spillway/spillway/gateway/intake"
 	"github.com/spillway/spillway/gateway/lambda"
+	"github.com/spillway/spillway/gateway/lambda/sigv4"
 )
 
 // buildLambda makes AWS Lambda's API over the same door as the native one.
@@ -19,7 +22,8 @@ func (s *server) buildLambda(ctx context.Context, door *intake.Door, tasks reade
 	caller := follower{s}
 	return lambda.New(lambda.Config{
 		Door: door, Functions: s.functions, Tasks: tasks, Feed: caller, Control: s.engine, Objects: s.store, Settings: settings,
-		Nodes: s.scheduler.Nodes, Trust: caller.allowed, Verify: refuseSignatures, Log: s.log,
+		Nodes: s.scheduler.Nodes, Trust: caller.allowed, Log: s.log,
+		Verify: signed(sigv4.New(awsKeys(s.cfg, s.secrets), time.Now)),
 	}), nil
 }
 
@@ -60,7 +64,13 @@ func (w follows) Next(ctx context.Context) (functions.Task, bool, error) {
 
 func (w follows) Leave() { w.leave() }
 
-// refuseSignatures knows no access keys.
-func refuseSignatures(*http.Request, []byte) (accessKey, region string, err error) {
-	return "", "", &lambda.Refusal{Code: "UnrecognizedClientException", Message: "The security token included in the request is invalid."}
+// signed checks AWS's signatures with the key of this server.
+func signed(v *sigv4.Verifier) func(r *http.Request, body []byte) (accessKey, region string, err error) {
+	return func(r *http.Request, body []byte) (string, string, error) {
+		id, err := v.Verify(r, body)
+		if e, ok := errors.AsType[*sigv4.Error](err); ok {
+			err = &lambda.Refusal{Code: e.Code, Message: e.Message, Status: e.Status}
+		}
+		return id.AccessKeyID, id.Region, err
+	}
 }
