@@ -22,7 +22,7 @@ func (s *server) buildLambda(ctx context.Context, door *intake.Door, tasks reade
 	caller := follower{s}
 	return lambda.New(lambda.Config{
 		Door: door, Functions: s.functions, Tasks: tasks, Feed: caller, Control: s.engine, Objects: s.store, Settings: settings,
-		Nodes: s.scheduler.Nodes, Trust: caller.allowed, Log: s.log,
+		Nodes: s.scheduler.Nodes, Trust: caller.allowed, QueueWait: s.cfg.LambdaWait, Log: s.log,
 		Verify: signed(sigv4.New(awsKeys(s.cfg, s.secrets), time.Now)),
 	}), nil
 }
