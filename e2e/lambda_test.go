@@ -46,6 +46,12 @@ type invoked struct {
 // awsKey is the key that tests sign with.
 const awsKey, awsSecret = "SPILLWAYOFTHETESTS00", "a-secret-that-is-known-to-the-tests"
 
+// awsEnv is the environment of AWS's clients.
+func awsEnv(home, secret string) []string {
+	return []string{"PATH=/usr/bin:/bin", "HOME=" + home, "LC_ALL=C.UTF-8", "AWS_REGION=eu-west-1", "AWS_DEFAULT_REGION=eu-west-1",
+		"AWS_ACCESS_KEY_ID=" + awsKey, "AWS_SECRET_ACCESS_KEY=" + secret, "AWS_EC2_METADATA_DISABLED=true"}
+}
+
 // awsInvoke runs aws lambda invoke as a user does, with a secret.
 func awsInvoke(t *testing.T, srv *harness.Server, secret, fn, payload string, more ...string) (invoked, error) {
 	t.Helper()
@@ -54,8 +60,7 @@ func awsInvoke(t *testing.T, srv *harness.Server, secret, fn, payload string, mo
 	args := append([]string{"lambda", "invoke", "--endpoint-url", srv.Gateway, "--output", "json", "--no-cli-pager", "--cli-binary-format", "raw-in-base64-out",
 		"--function-name", fn, "--payload", payload}, more...)
 	cmd := exec.CommandContext(t.Context(), awscliPath, append(args, out)...)
-	cmd.Env = []string{"PATH=/usr/bin:/bin", "HOME=" + dir, "LC_ALL=C.UTF-8", "AWS_REGION=eu-west-1", "AWS_ACCESS_KEY_ID=" + awsKey, "AWS_SECRET_ACCESS_KEY=" + secret,
-		"AWS_EC2_METADATA_DISABLED=true", "AWS_MAX_ATTEMPTS=1"}
+	cmd.Env = append(awsEnv(dir, secret), "AWS_MAX_ATTEMPTS=1")
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
@@ -106,6 +111,7 @@ func TestLambdaClients(t *testing.T) {
 	}
 
 	t.Run("attach", func(t *testing.T) { attachedCalls(t, srv) })
+	t.Run("an impatient SDK", func(t *testing.T) { impatient(t, srv) })
 	t.Run("a GPU that fails", func(t *testing.T) { fallenBack(t, srv) })
 }
 
@@ -132,6 +138,49 @@ func attachedCalls(t *testing.T, srv *harness.Server) {
 	task, err := srv.Task(t.Context(), functions.TaskID(ids[0]))
 	if err != nil || task.Status != "succeeded" || task.Source != "lambda" || len(task.Attempts) != 1 {
 		t.Errorf("%+v, %v", task, err)
+	}
+}
+
+// impatientProgram gives up on each try after a second, as boto3 does after sixty.
+const impatientProgram = `
+import boto3, sys
+from botocore.config import Config
+client = boto3.client("lambda", endpoint_url=sys.argv[1], config=Config(read_timeout=1, retries={"max_attempts": 8}))
+answer = client.invoke(FunctionName="echo", Payload=b'{"sleep_ms":2500}')
+print(answer["ResponseMetadata"]["RequestId"], answer["ResponseMetadata"]["RetryAttempts"], answer["Payload"].read().decode())
+`
+
+// impatient has boto3 call a function that takes longer than boto3 waits: each of
+// its tries joins the one invocation.
+func impatient(t *testing.T, srv *harness.Server) {
+	const python = "/usr/bin/python3" // another on PATH may have no boto3, or another
+	if out, err := exec.Command(python, "-c", "import boto3").CombinedOutput(); err != nil {
+		if os.Getenv("REQUIRE_BOTO3") == "1" {
+			t.Fatalf("no boto3: run deploy/setup.sh test: %v: %s", err, out)
+		}
+		t.Skip("no boto3: run deploy/setup.sh test, or install Debian's package python3-boto3")
+	}
+	cmd := exec.CommandContext(t.Context(), python, "-c", impatientProgram, srv.Gateway)
+	cmd.Env = awsEnv(t.TempDir(), awsSecret)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	said := strings.Fields(string(out))
+	if len(said) != 3 || said[1] == "0" || said[2] != `{"sleep_ms":2500}` {
+		t.Fatalf("boto3 says %s", out)
+	}
+	task, err := srv.Task(t.Context(), functions.TaskID(said[0]))
+	if err != nil || task.Status != "succeeded" || len(task.Attempts) != 1 {
+		t.Errorf("%+v, %v", task, err)
+	}
+	var all struct {
+		Tasks []struct {
+			ID functions.TaskID `json:"id"`
+		} `json:"tasks"`
+	}
+	if err := srv.JSON(t.Context(), "GET", "/v1/tasks?limit=1", nil, &all); err != nil || len(all.Tasks) != 1 || all.Tasks[0].ID != task.ID {
+		t.Errorf("the newest task is another: %+v, %v", all, err)
 	}
 }
 
