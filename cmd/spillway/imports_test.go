@@ -38,6 +38,7 @@ var allowed = map[string][]string{
 	"gateway/intake":     {"functions", "gateway/content", "github.com/google/uuid"},
 	"gateway/dashboard":  {"functions"},
 	"gateway/seed":       {"functions", "gateway/content", "gateway/intake"},
+	"gateway/lambda":     {"functions", "gateway/content", "gateway/intake", "github.com/gorilla/mux", "golang.org/x/sync/..."},
 	"gateway/ingest":     {"functions", "gateway/content", "gateway/intake", "github.com/prometheus/...", "golang.org/x/sync/..."},
 	"gateway/ingest/sqs": {"functions", "github.com/aws/aws-sdk-go-v2/..."},
 

@@ -1,5 +1,5 @@
 // Package tasklog is the one ordered log that holds everything that happens to
-// tasks, and the channels beside it: function registry, marks of listings,
+// tasks, and the channels beside it: function registry, settings, marks of listings,
 // leader election, heartbeats, orders to nodes, live logs. It runs on NATS
 // JetStream, embedded or outside, and is the only package that knows so.
 //

@@ -16,6 +16,7 @@ const (
 	functionBucket = "FUNCS"
 	markBucket     = "MARKS"
 	deliveryBucket = "DELIVERIES"
+	lambdaBucket   = "LAMBDA"
 	chainBucket    = "CHAINS"
 	leaseBucket    = "LEASE"
 	leaseKey       = "scheduler"
@@ -94,6 +95,10 @@ func functionsConfig(replicas int) jetstream.KeyValueConfig {
 
 func marksConfig(replicas int) jetstream.KeyValueConfig {
 	return jetstream.KeyValueConfig{Bucket: markBucket, Storage: jetstream.FileStorage, History: 1, Replicas: replicas}
+}
+
+func lambdaConfig(replicas int) jetstream.KeyValueConfig {
+	return jetstream.KeyValueConfig{Bucket: lambdaBucket, Storage: jetstream.FileStorage, History: 1, Replicas: replicas}
 }
 
 // deliveryAge is how long a delivery is kept after it was last touched. No task

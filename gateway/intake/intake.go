@@ -104,7 +104,7 @@ type Call struct {
 	Parent functions.TaskID // whose output or end it works on; empty = none
 	Depth  int              // tasks in line before it
 
-	Source   string // http, upload, seed, s3, cli, chain, schedule
+	Source   string // http, upload, seed, s3, lambda, cli, chain, schedule
 	Key      string // idempotency key; empty = none
 	BodyHash string // of the request that brought Key
 	CallID   string
