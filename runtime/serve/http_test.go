@@ -19,7 +19,7 @@ import (
 )
 
 // patience bounds what a test waits for.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // httpTo is an HTTP on a server in this process.
 func httpTo(t *testing.T, handler http.HandlerFunc) (*HTTP, *httptest.Server) {
