@@ -88,7 +88,7 @@ func (s *standIn) left() (ids []string) {
 
 func (s *standIn) await(what string, ok func() bool) {
 	s.t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(time.Minute)
 	for {
 		s.mu.Lock()
 		done, change := ok(), s.arrived
@@ -99,7 +99,7 @@ func (s *standIn) await(what string, ok func() bool) {
 		select {
 		case <-change:
 		case <-deadline:
-			s.t.Fatalf("waited 20 s: %s", what)
+			s.t.Fatalf("waited a minute: %s", what)
 		}
 	}
 }
