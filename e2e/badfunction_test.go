@@ -68,7 +68,7 @@ func TestBadFunctions(t *testing.T) {
 			}
 		})
 	}
-	eventually(t, 20*time.Second, "every container is removed", func() bool { return len(containers(t, nodeName(t))) == 0 })
+	eventually(t, time.Minute, "every container is removed", func() bool { return len(containers(t, nodeName(t))) == 0 })
 }
 
 // TestUserFaultsNeverRespawn asks for a GPU that this host really has not, with

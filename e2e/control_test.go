@@ -28,14 +28,14 @@ func TestCancelAndRetry(t *testing.T) {
 			return err == nil && task.Status == want
 		}
 	}
-	eventually(t, 30*time.Second, "it runs", status("running"))
+	eventually(t, time.Minute, "it runs", status("running"))
 	for range 2 { // asking twice is asking once
 		if _, _, body, err := srv.Call(t.Context(), http.MethodPost, "/v1/tasks/"+string(id)+"/cancel", nil, nil); err != nil {
 			t.Fatalf("cancel: %v: %s", err, body)
 		}
 	}
-	eventually(t, 30*time.Second, "it is canceled", status(string(functions.Canceled)))
-	eventually(t, 20*time.Second, "its container is gone", func() bool { return len(containers(t, nodeName(t))) == 0 })
+	eventually(t, time.Minute, "it is canceled", status(string(functions.Canceled)))
+	eventually(t, time.Minute, "its container is gone", func() bool { return len(containers(t, nodeName(t))) == 0 })
 
 	if err := srv.JSON(t.Context(), http.MethodPost, "/v1/tasks/"+string(id)+"/retry", nil, nil); err != nil {
 		t.Fatalf("retry: %v", err)

@@ -26,12 +26,12 @@ func TestDockerStopsUnderTasks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 30*time.Second, "the first runs", func() bool {
+	eventually(t, time.Minute, "the first runs", func() bool {
 		task, err := srv.Task(t.Context(), first)
 		return err == nil && task.Status == "running"
 	})
 	engine.Crash()
-	eventually(t, 20*time.Second, "the node says that the engine is away", func() bool {
+	eventually(t, time.Minute, "the node says that the engine is away", func() bool {
 		var page struct{ Nodes []functions.NodeStatus }
 		err := srv.JSON(t.Context(), "GET", "/v1/nodes", nil, &page)
 		return err == nil && len(page.Nodes) == 1 && !page.Nodes[0].Ready && page.Nodes[0].Reason != ""
@@ -58,17 +58,17 @@ func TestStoreUnreachable(t *testing.T) {
 		Args: []string{"--store-endpoint", store.Endpoint, "--store-access-key", miniotest.AccessKey},
 		Env:  []string{"SPILLWAY_STORE_SECRET_KEY=" + miniotest.SecretKey},
 	})
-	deploySpec(t, srv, shell("size", "sleep 3; cat /task/in/* > /task/out/copy"))
+	deploySpec(t, srv, shell("size", "sleep 6; cat /task/in/* > /task/out/copy"))
 	id, err := srv.Upload(t.Context(), "size", "a.txt", "text/plain", []byte("hello"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 30*time.Second, "the task runs", func() bool {
+	eventually(t, time.Minute, "the task runs", func() bool {
 		task, err := srv.Task(t.Context(), id)
 		return err == nil && task.Status == "running"
 	})
 	store.Kill()
-	pause(t, 5*time.Second) // the task ends while there is nowhere to put its output
+	pause(t, 8*time.Second) // the task ends while there is nowhere to put its output
 	if task, err := srv.Task(t.Context(), id); err != nil || task.Ended() {
 		t.Fatalf("without a store the task is %s (err %v), want it kept", task.Status, err)
 	}

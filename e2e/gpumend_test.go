@@ -34,7 +34,7 @@ func TestASickGPUIsMended(t *testing.T) {
 	}
 	faults.write("# mended")
 	eventually(t, 90*time.Second, "the device is readmitted", func() bool { return sick().State == functions.GPUFree && sick().Reason == "" })
-	eventually(t, 30*time.Second, "it works", func() bool {
+	eventually(t, time.Minute, "it works", func() bool {
 		tasks := f.ended(f.submit("work", 2, 500*time.Millisecond))
 		return len(countBy(tasks, onDevice)) == 2
 	})

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -70,7 +71,7 @@ func TestGPUTasksSpread(t *testing.T) {
 		f.node(id, "2x80GiB")
 	}
 	f.deploy("alone", "device: required")
-	tasks := f.ended(f.submit("alone", 60, 300*time.Millisecond))
+	tasks := f.ended(f.submit("alone", 36, time.Second))
 	for _, task := range tasks {
 		if len(worked(task)) != 1 {
 			t.Errorf("task %s took %s; want one attempt", task.ID, chain(task))
@@ -84,15 +85,15 @@ func TestGPUTasksSpread(t *testing.T) {
 	t.Logf("tasks by node %v, by device %v", byNode, byDevice)
 }
 
-// span is when a task ran on a device, by the node's clock.
+// span is the first half of a task's run on a device, by the node's clock. What
+// the clock of an attempt's end is late by is far less than the other half.
 type span struct {
 	task     functions.TaskID
 	from, to time.Time
 }
 
-// apart fails where two tasks ran on one device at the same time. What the clock
-// of an attempt's end is late by is far less than half of a run.
-func apart(t *testing.T, tasks []harness.Task) {
+// runs are the spans of tasks by device, in their order.
+func runs(t *testing.T, tasks []harness.Task) map[string][]span {
 	t.Helper()
 	spans := map[string][]span{}
 	for _, task := range tasks {
@@ -110,8 +111,30 @@ func apart(t *testing.T, tasks []harness.Task) {
 			spans[id] = append(spans[id], span{task.ID, to.Add(-run), to.Add(-run / 2)})
 		}
 	}
-	for id, all := range spans {
+	for _, all := range spans {
 		slices.SortFunc(all, func(a, b span) int { return a.from.Compare(b.from) })
+	}
+	return spans
+}
+
+// atOnce is how many of the spans have a moment in common.
+func atOnce(spans []span) (most int) {
+	for _, at := range spans {
+		n := 0
+		for _, s := range spans {
+			if !s.from.After(at.from) && s.to.After(at.from) {
+				n++
+			}
+		}
+		most = max(most, n)
+	}
+	return most
+}
+
+// apart fails where two tasks ran on one device at the same time.
+func apart(t *testing.T, tasks []harness.Task) {
+	t.Helper()
+	for id, all := range runs(t, tasks) {
 		for i, s := range all[1:] {
 			if s.from.Before(all[i].to) {
 				t.Errorf("device %s: task %s began at %s, and %s had just begun and ran beyond %s", id, s.task, s.from, all[i].task, all[i].to)
@@ -147,8 +170,8 @@ func TestAGPUNodeDiesUnderLoad(t *testing.T) {
 		f.node(id, "2x80GiB")
 	}
 	f.deploy("work", "device: required")
-	ids := f.submit("work", 30, time.Second)
-	eventually(t, 30*time.Second, "node b works", func() bool { return f.running("b") > 0 })
+	ids := f.submit("work", 24, 3*time.Second) // node b has its share of them for longer than it takes to see that
+	eventually(t, time.Minute, "node b works", func() bool { return f.running("b") > 0 })
 	f.nodes["b"].Kill()
 	killed := time.Now()
 	tasks := f.ended(ids)
@@ -180,11 +203,11 @@ func TestGPUsThatJoinLate(t *testing.T) {
 	f.node("a", "1x80GiB")
 	f.deploy("must", "device: required")
 	f.deploy("may", "device: preferred", "spill_after: 2m")
-	long := f.submit("must", 1, 20*time.Second)
-	eventually(t, 30*time.Second, "the one GPU is busy", func() bool { return f.running("a") == 1 })
+	long := f.submit("must", 1, 10*time.Minute)[0]
+	eventually(t, time.Minute, "the one GPU is busy", func() bool { return f.running("a") == 1 })
 	waiting := append(f.submit("must", 2, 100*time.Millisecond), f.submit("may", 2, 100*time.Millisecond)...)
 	for _, id := range waiting {
-		eventually(t, 10*time.Second, "it says why it waits", func() bool {
+		eventually(t, time.Minute, "it says why it waits", func() bool {
 			task, err := f.Task(t.Context(), id)
 			return err == nil && task.Waiting != nil && (task.Waiting.Code == functions.WaitGPUBusy || task.Waiting.Code == functions.WaitTurn)
 		})
@@ -195,5 +218,7 @@ func TestGPUsThatJoinLate(t *testing.T) {
 			t.Errorf("task %s: %s; want one attempt on a GPU of the node that came", task.ID, chain(task))
 		}
 	}
-	f.ended(long)
+	if err := f.JSON(t.Context(), http.MethodPost, "/v1/tasks/"+string(long)+"/cancel", nil, nil); err != nil {
+		t.Errorf("cancel: %v", err)
+	}
 }

@@ -51,7 +51,7 @@ func (r *rig) tasksOf(t *testing.T) map[identity][]harness.Task {
 func (r *rig) ends(t *testing.T, id identity, class functions.Class) harness.Task {
 	t.Helper()
 	var task harness.Task
-	eventually(t, 30*time.Second, fmt.Sprintf("the task of %+v ends", id), func() bool {
+	eventually(t, time.Minute, fmt.Sprintf("the task of %+v ends", id), func() bool {
 		tasks := r.tasksOf(t)[id]
 		if len(tasks) == 1 {
 			task = tasks[0]
@@ -76,7 +76,7 @@ func TestReportsAgainAndAgain(t *testing.T) {
 		l.acked[r.put(t, inbox, fmt.Sprintf("%d", n), fmt.Sprint("first ", n))] = true
 		l.acked[r.put(t, vault, fmt.Sprintf("%d", n%10), fmt.Sprint("version ", n))] = true
 	}
-	eventually(t, 30*time.Second, "each has run", func() bool {
+	eventually(t, time.Minute, "each has run", func() bool {
 		c := r.compare(t.Context(), t, l)
 		return len(c.missing) == 0 && c.waiting == 0
 	})
@@ -87,7 +87,7 @@ func TestReportsAgainAndAgain(t *testing.T) {
 		}
 	}
 	clear(l.acked)
-	eventually(t, 30*time.Second, "the new contents have run", func() bool {
+	eventually(t, time.Minute, "the new contents have run", func() bool {
 		c := r.compare(t.Context(), t, l)
 		return len(c.missing) == 0 && c.waiting == 0
 	})
@@ -231,17 +231,20 @@ func TestObjectChangesBeforeItIsStaged(t *testing.T) {
 	onBothStores(t, func(t *testing.T, r *rig) {
 		deploySpec(t, r.srv, watcher(fromInbox, inbox, "concurrency: 1"))
 		deploySpec(t, r.srv, watcher(fromVault, vault, "concurrency: 1"))
+		var before []functions.TaskID // the others wait for them
 		for _, fn := range []string{fromInbox, fromVault} {
-			if _, err := r.srv.Submit(t.Context(), fn, `{"sleep_ms":3000}`, nil); err != nil {
+			id, err := r.srv.Submit(t.Context(), fn, `{"sleep_ms":600000}`, nil)
+			if err != nil {
 				t.Fatal(err)
 			}
+			before = append(before, id)
 		}
 		kept := r.put(t, inbox, "kept", "kept")
 		deleted := r.put(t, inbox, "deleted", "to be deleted")
 		replaced := r.put(t, inbox, "replaced", "first")
 		older := r.put(t, vault, "replaced", "first")
 		hidden := r.put(t, vault, "deleted", "to be hidden")
-		eventually(t, 20*time.Second, "all wait", func() bool { return len(r.tasksOf(t)) == 5 })
+		eventually(t, time.Minute, "all wait", func() bool { return len(r.tasksOf(t)) == 5 })
 		for id, tasks := range r.tasksOf(t) {
 			if tasks[0].Status != string(functions.Queued) {
 				t.Fatalf("the task of %+v is %s: it must wait for this test", id, tasks[0].Status)
@@ -251,6 +254,11 @@ func TestObjectChangesBeforeItIsStaged(t *testing.T) {
 		newer := r.put(t, vault, "replaced", "second")
 		for _, id := range []identity{deleted, hidden} {
 			if err := r.s3.RemoveObject(t.Context(), id.bucket, id.key, minio.RemoveObjectOptions{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, id := range before {
+			if err := r.srv.JSON(t.Context(), http.MethodPost, "/v1/tasks/"+string(id)+"/cancel", nil, nil); err != nil {
 				t.Fatal(err)
 			}
 		}

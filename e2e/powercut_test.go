@@ -114,7 +114,7 @@ func TestDiskFull(t *testing.T) {
 	if out, err := exec.Command("dd", "if=/dev/zero", "of="+ballast, "bs=1M", "count=375").CombinedOutput(); err != nil {
 		t.Fatalf("fill the disk: %v: %s", err, out)
 	}
-	eventually(t, 20*time.Second, "the node says that its disk is full", func() bool {
+	eventually(t, time.Minute, "the node says that its disk is full", func() bool {
 		var page struct{ Nodes []functions.NodeStatus }
 		err := srv.JSON(t.Context(), http.MethodGet, "/v1/nodes", nil, &page)
 		return err == nil && len(page.Nodes) == 1 && !page.Nodes[0].Ready && strings.Contains(page.Nodes[0].Reason, "disk")
@@ -123,7 +123,7 @@ func TestDiskFull(t *testing.T) {
 	if err != nil {
 		t.Fatalf("upload: %v", err)
 	}
-	eventually(t, 20*time.Second, "the task waits and says why", func() bool {
+	eventually(t, time.Minute, "the task waits and says why", func() bool {
 		task, err := srv.Task(t.Context(), id)
 		return err == nil && task.Waiting != nil && task.Waiting.Code == functions.WaitNoNode && strings.Contains(task.Waiting.Reason, "disk")
 	})
@@ -150,7 +150,7 @@ func TestEveryWaitIsExplained(t *testing.T) {
 			t.Fatal(err)
 		}
 		if fn == "capped" {
-			eventually(t, 20*time.Second, "the first runs", func() bool {
+			eventually(t, time.Minute, "the first runs", func() bool {
 				task, err := srv.Task(t.Context(), id)
 				return err == nil && len(task.Attempts) == 1
 			})
@@ -158,14 +158,14 @@ func TestEveryWaitIsExplained(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		eventually(t, 10*time.Second, fn+" waits with code "+string(code), func() bool {
+		eventually(t, time.Minute, fn+" waits with code "+string(code), func() bool {
 			task, err := srv.Task(t.Context(), id)
 			return err == nil && task.Waiting != nil && task.Waiting.Code == code && task.Waiting.Reason != ""
 		})
 		if err := srv.JSON(t.Context(), http.MethodPost, "/v1/tasks/"+string(id)+"/cancel", nil, nil); err != nil {
 			t.Errorf("cancel: %v", err)
 		}
-		eventually(t, 10*time.Second, fn+" is canceled", func() bool {
+		eventually(t, time.Minute, fn+" is canceled", func() bool {
 			task, err := srv.Task(t.Context(), id)
 			return err == nil && task.Status == string(functions.Canceled)
 		})
@@ -173,7 +173,7 @@ func TestEveryWaitIsExplained(t *testing.T) {
 	if _, err := srv.Submit(t.Context(), "short", `{}`, nil); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 10*time.Second, "the second is refused with 429 and Retry-After", func() bool {
+	eventually(t, time.Minute, "the second is refused with 429 and Retry-After", func() bool {
 		status, header, _, err := srv.Call(t.Context(), http.MethodPost, "/async-function/short", map[string]string{"Content-Type": "application/json"}, strings.NewReader(`{}`))
 		var p *harness.Problem
 		return errors.As(err, &p) && status == 429 && header.Get("Retry-After") != "" && p.Code == "queue_full"

@@ -24,7 +24,7 @@ func TestRehearsalWithRealContainers(t *testing.T) {
 			needShell(t, "")
 			faults := newFaulty(t, "")
 			srv := server(t, append([]string{"--runtime", name, "--simulate-gpu", "2x80GiB", "--fail-file", faults.path}, args(t)...)...)
-			eventually(t, 30*time.Second, "the GPUs are offered", func() bool { return idle(t, srv) == 2 })
+			eventually(t, time.Minute, "the GPUs are offered", func() bool { return idle(t, srv) == 2 })
 			faults.write("device@0\nmissing:first=1@1")
 			rehearse(t, srv)
 		})
@@ -66,7 +66,7 @@ func rehearse(t *testing.T, srv *harness.Server) {
 	}
 	first, second := "SIM-"+nodeName(t)+"-0", "SIM-"+nodeName(t)+"-1"
 	want("gpu_device:"+first+" gpu_missing:"+second+" ok:cpu", "")
-	eventually(t, 30*time.Second, "nothing holds the GPUs any more", func() bool { return idle(t, srv) == 2 })
+	eventually(t, time.Minute, "nothing holds the GPUs any more", func() bool { return idle(t, srv) == 2 })
 	want("gpu_device:"+first+" ok:"+second, second)
 
 	task := run(t, srv, "where", `{}`, map[string]string{"Spillway-Device": "never"})
@@ -93,18 +93,18 @@ func TestACanaryReadmitsAGPU(t *testing.T) {
 		h, gpus := host()
 		return h.State == functions.GPUHostReady && len(gpus) == 1 && gpus[0].State == functions.GPUFree
 	}
-	eventually(t, 30*time.Second, "the GPU is offered", ready)
+	eventually(t, time.Minute, "the GPU is offered", ready)
 	faults.write("no-toolkit")
 	for range 2 {
 		run(t, srv, "where", `{}`, map[string]string{"Spillway-Device": "preferred"})
 	}
-	eventually(t, 20*time.Second, "the GPUs are off", func() bool { h, _ := host(); return h.State == functions.GPUHostOff })
+	eventually(t, time.Minute, "the GPUs are off", func() bool { h, _ := host(); return h.State == functions.GPUHostOff })
 	if h, _ := host(); !strings.Contains(h.Reason, "could not select device driver") {
 		t.Errorf("the host says %q, want the engine's words", h.Reason)
 	}
 	faults.write("slow=3s # the toolkit is installed, and the trial can be watched")
-	eventually(t, 60*time.Second, "they are tried, and no task is there", func() bool { h, _ := host(); return strings.Contains(h.Reason, "tries whether") })
-	eventually(t, 30*time.Second, "they are back", ready)
+	eventually(t, time.Minute, "they are tried, and no task is there", func() bool { h, _ := host(); return strings.Contains(h.Reason, "tries whether") })
+	eventually(t, time.Minute, "they are back", ready)
 	if task := run(t, srv, "where", `{}`, map[string]string{"Spillway-Device": "required"}); len(task.Attempts) != 1 {
 		t.Errorf("attempts %s; want one, on the GPU", chain(task))
 	}

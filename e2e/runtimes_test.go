@@ -53,7 +53,7 @@ func TestRuntimesBesideDocker(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, 30*time.Second, "the slow one runs", func() bool {
+			eventually(t, time.Minute, "the slow one runs", func() bool {
 				task, err := srv.Task(t.Context(), id)
 				return err == nil && task.Status == "running"
 			})
@@ -81,7 +81,7 @@ func TestRuntimesBesideDocker(t *testing.T) {
 // line: what stands beside a container, or watches its output.
 func nothingRuns(t *testing.T, dir string) {
 	t.Helper()
-	eventually(t, 30*time.Second, "nothing runs any more that belongs to "+dir, func() bool {
+	eventually(t, time.Minute, "nothing runs any more that belongs to "+dir, func() bool {
 		lines, err := filepath.Glob("/proc/[0-9]*/cmdline")
 		if err != nil {
 			t.Fatal(err)

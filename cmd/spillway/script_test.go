@@ -133,7 +133,7 @@ func (s scripts) background(ts *testscript.TestScript, logName string, args []st
 			if err != nil {
 				s.t.Errorf("%s: %s did not stop cleanly: %v\n%s", ts.Name(), args[0], err, ts.ReadFile(logName))
 			}
-		case <-time.After(20 * time.Second):
+		case <-time.After(time.Minute):
 			_ = cmd.Process.Kill()
 			<-ended
 			s.t.Errorf("%s: %s did not stop in time\n%s", ts.Name(), args[0], ts.ReadFile(logName))
@@ -145,7 +145,7 @@ func (s scripts) background(ts *testscript.TestScript, logName string, args []st
 func waitFor(ts *testscript.TestScript, logName string, ended chan error, is func() bool) {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	limit := time.After(30 * time.Second)
+	limit := time.After(2 * time.Minute)
 	for !is() {
 		select {
 		case <-tick.C:

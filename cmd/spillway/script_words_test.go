@@ -41,7 +41,7 @@ func poll(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: poll REGEXP ARGS...")
 	}
 	want := regexp.MustCompile("(?m)" + args[0])
-	for limit := time.Now().Add(20 * time.Second); ; {
+	for limit := time.Now().Add(time.Minute); ; {
 		ts.Check(ts.Exec("spillway", args[1:]...))
 		switch {
 		case want.MatchString(ts.ReadFile("stdout")):
@@ -145,7 +145,7 @@ func killed(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(cmd.Start())
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
-	for limit := time.Now().Add(30 * time.Second); partsOf(ts) == 0; {
+	for limit := time.Now().Add(time.Minute); partsOf(ts) == 0; {
 		select {
 		case err := <-ended:
 			ts.Fatalf("it ended before it could be killed: %v", err)

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -50,20 +49,6 @@ type Server struct {
 	cfg    Config
 	client *http.Client
 	*child
-}
-
-// FreePorts picks two free loopback addresses.
-func FreePorts() (*Ports, error) {
-	var addrs [2]string
-	for i := range addrs {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, fmt.Errorf("find a free port: %w", err)
-		}
-		addrs[i] = ln.Addr().String()
-		defer ln.Close()
-	}
-	return &Ports{Gateway: addrs[0], Store: addrs[1]}, nil
 }
 
 // Start runs the process and waits until it is ready.

@@ -47,7 +47,7 @@ func startCluster(t *testing.T) []*server.Server {
 		all = append(all, s)
 	}
 	for _, s := range all {
-		if !s.ReadyForConnections(10 * time.Second) {
+		if !s.ReadyForConnections(time.Minute) {
 			t.Fatal("the server does not start")
 		}
 	}

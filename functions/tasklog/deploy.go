@@ -43,6 +43,7 @@ func (r *Registry) Deploy(ctx context.Context, spec functions.Spec) (f functions
 				return fail(err)
 			}
 			if same {
+				r.learn(spec.Name, p, rev)
 				return f, false, nil
 			}
 		}
@@ -127,6 +128,16 @@ func (r *Registry) version(ctx context.Context, name functions.Name, v int, want
 		return f, false, false, err
 	}
 	return f, true, bytes.Equal(have, want), r.apply(key, e.Value(), e.Revision())
+}
+
+// learn notes a pointer that was read from the bucket, whose version is in the
+// cache: Run may not have come to it yet.
+func (r *Registry) learn(name functions.Name, p pointer, rev uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if d := r.functions[name]; rev > d.rev {
+		d.pointer, d.rev = p, rev
+	}
 }
 
 // create writes a version; false when it exists.

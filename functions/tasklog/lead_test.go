@@ -15,8 +15,9 @@ import (
 	"github.com/spillway/spillway/functions"
 )
 
-// fast keeps the proportions of defaultTiming. The server counts in whole seconds.
-var fast = timing{ttl: 2 * time.Second, renew: 200 * time.Millisecond, margin: 500 * time.Millisecond, poll: 50 * time.Millisecond}
+// fast is for tests that wait for a lease to end. The server counts in whole
+// seconds, and the margin is for a machine that stands still for a moment.
+var fast = timing{ttl: 4 * time.Second, renew: 200 * time.Millisecond, margin: 2 * time.Second, poll: 50 * time.Millisecond}
 
 // terms records who leads.
 type terms struct {
@@ -63,20 +64,25 @@ func openFast(t *testing.T, cfg Config) *Log {
 	return l
 }
 
+// openLasting is openFast with leases that no test outlives: neither a stall
+// ends a term nor the time explains that another leads.
+func openLasting(t *testing.T, cfg Config) *Log {
+	t.Helper()
+	l := openFast(t, cfg)
+	l.timing.ttl = time.Hour
+	return l
+}
+
 func TestLeadHandsOverOnStop(t *testing.T) {
 	s := startServer(t, t.TempDir())
-	a, b := openFast(t, Config{Server: s}), openFast(t, Config{Server: s})
+	a, b := openLasting(t, Config{Server: s}), openLasting(t, Config{Server: s}) // only the hand-over frees the way
 	m := newTerms()
 	stop := lead(t, a, "a", project(t, a), m.term("a"))
 	eventually(t, "a leads", func() bool { return m.leads("a") })
 	first := m.epoch("a")
 	lead(t, b, "b", project(t, b), m.term("b"))
 	stop()
-	start := time.Now()
 	eventually(t, "b leads", func() bool { return m.leads("b") })
-	if d := time.Since(start); d >= fast.ttl-fast.renew {
-		t.Errorf("b waited %v for the lease to end", d)
-	}
 	if m.epoch("b") <= first || m.most != 1 {
 		t.Errorf("epochs %d and %d, %d leaders at once", first, m.epoch("b"), m.most)
 	}
@@ -85,8 +91,7 @@ func TestLeadHandsOverOnStop(t *testing.T) {
 // TestDeadLeaderIsReplaced closes the leader's connection, as a kill does.
 func TestDeadLeaderIsReplaced(t *testing.T) {
 	s := startServer(t, t.TempDir())
-	a, b := openFast(t, Config{Server: s}), openFast(t, Config{Server: s})
-	b.timing.ttl, a.timing.ttl = time.Hour, time.Hour // only the pings can tell
+	a, b := openLasting(t, Config{Server: s}), openLasting(t, Config{Server: s}) // only the pings can tell
 	m := newTerms()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -109,7 +114,7 @@ func TestPausedLeaderIsFenced(t *testing.T) {
 	s := startServerWith(t, ServerConfig{Dir: t.TempDir(), Listen: "127.0.0.1:0", Token: "x"})
 	gate := newGate(t, strings.TrimPrefix(s.ClientURL(), "nats://"))
 	a := openFast(t, Config{URL: "nats://" + gate.addr(), Token: "x"})
-	b := openFast(t, Config{Server: s})
+	b := openLasting(t, Config{Server: s})
 	id := newID()
 	if _, err := b.Submit(t.Context(), submission(id)); err != nil {
 		t.Fatal(err)
@@ -158,8 +163,7 @@ func TestPausedLeaderIsFenced(t *testing.T) {
 // TestStaleEpochEndsTheTerm: another leader's record is enough, whatever the
 // lease says.
 func TestStaleEpochEndsTheTerm(t *testing.T) {
-	l := openFast(t, Config{Server: startServer(t, t.TempDir())})
-	l.timing.ttl = time.Hour
+	l := openLasting(t, Config{Server: startServer(t, t.TempDir())})
 	m := newTerms()
 	lead(t, l, "a", project(t, l), m.term("a"))
 	eventually(t, "a leads", func() bool { return m.leads("a") })
@@ -179,7 +183,7 @@ func TestStaleEpochEndsTheTerm(t *testing.T) {
 func TestLeaseBucketGoneAfterRestart(t *testing.T) {
 	dir := t.TempDir()
 	s := startServer(t, dir)
-	a := openWith(t, Config{Server: s}) // with the real times
+	a := openLasting(t, Config{Server: s})
 	m := newTerms()
 	ctx, cancel := context.WithCancel(t.Context())
 	var g sync.WaitGroup
@@ -192,13 +196,9 @@ func TestLeaseBucketGoneAfterRestart(t *testing.T) {
 	g.Wait()
 	s.Shutdown()
 
-	b := openWith(t, Config{Server: startServer(t, dir)})
+	b := openLasting(t, Config{Server: startServer(t, dir)})
 	lead(t, b, "a", project(t, b), m.term("b"))
-	start := time.Now()
 	eventually(t, "b leads", func() bool { return m.leads("b") })
-	if d := time.Since(start); d > 2*time.Second {
-		t.Errorf("it took %v", d)
-	}
 }
 
 // TestLeaderOutlivesServerRestart: the server restarts under a living leader;
@@ -206,8 +206,7 @@ func TestLeaseBucketGoneAfterRestart(t *testing.T) {
 func TestLeaderOutlivesServerRestart(t *testing.T) {
 	cfg := ServerConfig{Dir: t.TempDir(), Listen: "127.0.0.1:0", Token: "x"}
 	s := startServerWith(t, cfg)
-	l := openFast(t, Config{URL: s.ClientURL(), Token: "x"})
-	l.timing.ttl = 10 * time.Second
+	l := openLasting(t, Config{URL: s.ClientURL(), Token: "x"})
 	cfg.Listen = strings.TrimPrefix(s.ClientURL(), "nats://")
 	m := newTerms()
 	lead(t, l, "a", project(t, l), m.term("a"))
@@ -257,7 +256,7 @@ func TestManyServersOneLeader(t *testing.T) {
 	m := newTerms()
 	var stops []func()
 	for i := range 4 {
-		l := openFast(t, Config{Server: s})
+		l := openLasting(t, Config{Server: s})
 		id := fmt.Sprintf("s%d", i)
 		stops = append(stops, lead(t, l, id, project(t, l), m.term(id)))
 	}
@@ -348,7 +347,7 @@ func TestLeaseEndsInItsTime(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "the lease ends", func() bool { return b.create(t.Context()) == nil })
-	if d := time.Since(start); d < fast.ttl-100*time.Millisecond || d > fast.ttl+1500*time.Millisecond {
+	if d := time.Since(start); d < fast.ttl-100*time.Millisecond || d > 5*fast.ttl {
 		t.Errorf("a lease of %v ended after %v", fast.ttl, d)
 	}
 }

@@ -85,6 +85,24 @@ func TestRegistryVersions(t *testing.T) {
 	}
 }
 
+// TestDeployOfWhatIsInForceIsSeenAtOnce: a server that lags behind answers by the
+// version that it has just told somebody of.
+func TestDeployOfWhatIsInForceIsSeenAtOnce(t *testing.T) {
+	s := startServer(t, t.TempDir())
+	l := openLog(t, s)
+	lags, err := l.Registry(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := background(t, lags.Run)
+	<-lags.Ready()
+	stop()
+	r := openRegistry(t, openLog(t, s))
+	mustDeploy(t, r, deploySpec("thumb", "a:1"), 1, true)
+	mustDeploy(t, r, deploySpec("thumb", "a:2"), 2, true)
+	mustDeploy(t, lags, deploySpec("thumb", "a:2"), 2, false)
+}
+
 func TestRegistryOutlivesRestart(t *testing.T) {
 	cfg := ServerConfig{Dir: t.TempDir(), Listen: "127.0.0.1:0", Token: "x"}
 	s := startServerWith(t, cfg)

@@ -259,14 +259,14 @@ func noLies(t *testing.T, d *desk, in *ingest.Ingest, tasks int) {
 
 func await(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(time.Minute)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for !ok() {
 		select {
 		case <-tick.C:
 		case <-deadline:
-			t.Fatalf("waited 20 s: %s", what)
+			t.Fatalf("waited a minute: %s", what)
 		}
 	}
 }

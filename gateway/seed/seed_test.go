@@ -540,7 +540,7 @@ func TestIngestStreams(t *testing.T) {
 		mw.Close()
 		pw.Close()
 	}()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	req, _ := http.NewRequestWithContext(ctx, "POST", srv.URL, pr)
 	req.Header.Set("Content-Type", mw.FormDataContentType())

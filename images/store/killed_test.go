@@ -46,14 +46,25 @@ func TestKilledAtAnyMoment(t *testing.T) {
 	many := tarOf(t, files...)
 	ref := r.Push(t, "a:1", imageOf(t, v1.Config{}, many, noise(t, "b", 200_000), noise(t, "c", 10)))
 	dir := filepath.Join(t.TempDir(), "images")
+	asked := func() (n int) { // for blobs
+		for _, times := range r.Fetched() {
+			n += times
+		}
+		return n
+	}
 	whole := 0
-	for range 8 {
+	for round := range 8 {
+		before := asked()
 		child := exec.Command(os.Args[0])
 		child.Env = append(os.Environ(), pullerDir+"="+dir, pullerRef+"="+ref)
 		child.Stderr = t.Output()
 		child.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 		if err := child.Start(); err != nil {
 			t.Fatal(err)
+		}
+		// Half of them are killed in their work, however long they take to come to it.
+		for limit := time.Now().Add(time.Minute); round%2 == 0 && asked() == before && time.Now().Before(limit); {
+			time.Sleep(time.Millisecond)
 		}
 		time.Sleep(50*time.Millisecond + time.Duration(rand.IntN(700))*time.Millisecond)
 		if err := child.Process.Kill(); err != nil {

@@ -152,7 +152,7 @@ func TestBadAddress(t *testing.T) {
 
 func TestPullNamesTheImage(t *testing.T) {
 	d, _ := engine(t, Config{})
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	err := d.Pull(ctx, "127.0.0.1:1/spillway/none:none", nil)
 	if !errors.Is(err, functions.ErrUnavailable) && !errors.Is(err, functions.ErrNotFound) {

@@ -160,7 +160,7 @@ func TestDockerStartFails(t *testing.T) {
 		words string
 	}{
 		"no such program":  {server, functions.Spec{Contract: functions.HTTPContract, Entrypoint: []string{"/none"}}, 0, functions.BadEntry, "/none"},
-		"another port":     {server, functions.Spec{Contract: functions.HTTPContract, HTTP: &functions.HTTPSpec{Health: "/none"}}, 500 * time.Millisecond, functions.BadEntry, "GET /none answers"},
+		"another port":     {server, functions.Spec{Contract: functions.HTTPContract, HTTP: &functions.HTTPSpec{Health: "/none"}}, 3 * time.Second, functions.BadEntry, "GET /none answers"},
 		"exits":            {lambda, functions.Spec{Contract: functions.LambdaContract, Env: map[string]string{"START": "exit"}}, 0, functions.ExitError, "no model at /models"},
 		"never asks":       {lambda, functions.Spec{Contract: functions.LambdaContract, Env: map[string]string{"START": "slow"}}, 500 * time.Millisecond, functions.BadEntry, "did not ask"},
 		"not a lambda":     {server, functions.Spec{Contract: functions.LambdaContract}, 0, functions.ExitError, "PORT is"},

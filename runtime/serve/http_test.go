@@ -19,7 +19,7 @@ import (
 )
 
 // patience bounds what a test waits for.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // httpTo is an HTTP on a server in this process.
 func httpTo(t *testing.T, handler http.HandlerFunc) (*HTTP, *httptest.Server) {
@@ -179,9 +179,9 @@ func TestHTTPTimeAndCancel(t *testing.T) {
 	})
 	defer close(release)
 	r := request("{}")
-	r.Timeout = 50 * time.Millisecond
+	r.Timeout = 2 * time.Second // by then it is delivered, on a busy machine too
 	_, err := h.Invoke(t.Context(), r)
-	if f := faultIn(t, err); f.Class != functions.TimedOutRun || !f.Delivered || f.Message != "ran past its limit of 50ms" {
+	if f := faultIn(t, err); f.Class != functions.TimedOutRun || !f.Delivered || f.Message != "ran past its limit of 2s" {
 		t.Errorf("got %+v", f)
 	}
 	<-entered

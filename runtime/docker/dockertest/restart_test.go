@@ -19,7 +19,7 @@ func TestEngineCrash(t *testing.T) {
 	for _, live := range []bool{true, false} {
 		e := dockertest.Start(t, dockertest.Config{NoToolkit: true, LiveRestore: live})
 		b := open(t, e.Host)
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 		defer cancel()
 		id, err := b.Create(ctx, runtime.Spec{Image: b.image, Command: []string{"trap", "5"}})
 		if err != nil {
@@ -92,7 +92,7 @@ func (l *lines) String() string {
 
 func (l *lines) expect(t *testing.T, want string) {
 	t.Helper()
-	limit := time.NewTimer(20 * time.Second)
+	limit := time.NewTimer(time.Minute)
 	defer limit.Stop()
 	for l.String() != want {
 		select {
