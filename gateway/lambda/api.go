@@ -19,6 +19,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/gorilla/mux"
@@ -72,11 +73,12 @@ type Objects interface {
 type Config struct {
 	Door      Door
 	Functions Functions
+	Registry  Registry
 	Tasks     Tasks
 	Feed      Feed
 	Control   Control
 	Objects   Objects
-	Settings  Settings // nil means that there are no aliases and no other settings
+	Settings  Settings                      // nil means that there are no aliases and no other settings
 	Nodes     func() []functions.NodeStatus // nil means that nothing is said of what no node can run
 
 	// Verify checks a request's AWS signature, which is over its body too. It
@@ -93,6 +95,7 @@ type Config struct {
 type API struct {
 	cfg        Config
 	unverified *semaphore.Weighted // bytes of bodies whose sender is not known yet
+	changes    sync.Mutex          // held while a function is changed
 }
 
 // maxUnverified bounds the memory that callers without a key can hold.
@@ -135,7 +138,7 @@ const maxBody = 6291456
 // Routes registers every route. Paths are templates of gorilla/mux. The last take
 // what no other does: every call of AWS's begins with a date.
 func (a *API) Routes(register func(method, path string, h http.HandlerFunc)) {
-	for _, rt := range a.routes() {
+	for _, rt := range append(a.manageRoutes(), a.routes()...) {
 		register(rt.method, rt.path, func(w http.ResponseWriter, r *http.Request) { a.serve(w, r, rt) })
 	}
 }
