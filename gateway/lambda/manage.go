@@ -82,8 +82,8 @@ func (q *request) whole() (functions.Name, *apiError) {
 	return t.Name, e
 }
 
-// read returns the newest version of a function, and its settings.
-func (a *API) read(q *request, name functions.Name) (resolved, *apiError) {
+// newest returns the newest version of a function, and its settings.
+func (a *API) newest(q *request, name functions.Name) (resolved, *apiError) {
 	h, _, e := a.revision(q, name)
 	return h, e
 }
@@ -105,12 +105,12 @@ func (a *API) revision(q *request, name functions.Name) (h resolved, rev uint64,
 // pick returns the version of a function that t names, as long as the function is
 // in force: tasks still find the versions of a deleted one.
 func (a *API) pick(q *request, t target) (resolved, *apiError) {
-	newest, e := a.read(q, t.Name)
+	last, e := a.newest(q, t.Name)
 	if e != nil {
-		return newest, e
+		return last, e
 	}
 	h, e := a.resolve(q.Context(), t, q.region)
-	if e == nil && h.Version > newest.Version { // a deploy that was never finished
+	if e == nil && h.Version > last.Version { // a deploy that was never finished
 		e = notFound(ARN(q.region, t.Name, t.Qualifier))
 	}
 	return h, e
@@ -177,13 +177,4 @@ func (a *API) store(q *request, was resolved, now *resolved, rev uint64, dry boo
 
 func stale(revision string) *apiError {
 	return problem(codePrecondition, "The Revision Id provided, %.80s, does not match the latest Revision Id. Call the GetFunction/GetAlias API to retrieve the latest Revision Id", revision)
-}
-
-// refused is the answer to every call of a function whose reserved concurrency is
-// 0; nil for other functions.
-func (r resolved) refused() *apiError {
-	if n := r.settings.Concurrency; n != nil && *n == 0 {
-		return throttled(reasonReserved, "Rate Exceeded.")
-	}
-	return nil
 }

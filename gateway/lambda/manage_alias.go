@@ -152,7 +152,7 @@ func (a *API) getAlias(w http.ResponseWriter, q *request) *apiError {
 	if e != nil {
 		return e
 	}
-	h, e := a.read(q, fn)
+	h, e := a.newest(q, fn)
 	if e != nil {
 		return e
 	}
@@ -185,7 +185,7 @@ func (a *API) listAliases(w http.ResponseWriter, q *request) *apiError {
 	if e != nil {
 		return e
 	}
-	h, e := a.read(q, fn)
+	h, e := a.newest(q, fn)
 	if e != nil {
 		return e
 	}

@@ -144,7 +144,7 @@ func (a *API) async(q *request) (resolved, *apiError) {
 	if e != nil {
 		return resolved{}, e
 	}
-	h, e := a.read(q, name)
+	h, e := a.newest(q, name)
 	if e == nil && h.settings.Async.LastModified.IsZero() {
 		e = noAsync(q, name)
 	}
@@ -181,7 +181,7 @@ func (a *API) listAsync(w http.ResponseWriter, q *request) *apiError {
 	if e != nil {
 		return e
 	}
-	h, e := a.read(q, name)
+	h, e := a.newest(q, name)
 	if e != nil {
 		return e
 	}

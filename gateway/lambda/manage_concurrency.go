@@ -7,14 +7,14 @@ import (
 )
 
 // concurrency is how many tasks of a function run at once: the spec's own cap,
-// or 0, by which a function refuses every call.
+// or the 0 of its settings, by which it refuses every call.
 type concurrency struct{ ReservedConcurrentExecutions int }
 
 // reserved is nil for a function that has no cap.
 func reserved(h resolved) *concurrency {
-	switch {
-	case h.refused() != nil:
-		return &concurrency{0}
+	switch n := h.settings.Concurrency; {
+	case n != nil:
+		return &concurrency{*n}
 	case h.Concurrency > 0:
 		return &concurrency{h.Concurrency}
 	}
@@ -53,7 +53,7 @@ func (a *API) getConcurrency(w http.ResponseWriter, q *request) *apiError {
 	if e != nil {
 		return e
 	}
-	h, e := a.read(q, name)
+	h, e := a.newest(q, name)
 	if e != nil {
 		return e
 	}

@@ -59,7 +59,7 @@ func (a *API) deleteFunction(w http.ResponseWriter, q *request) *apiError {
 	}
 	a.changes.Lock()
 	defer a.changes.Unlock()
-	if _, e := a.read(q, t.Name); e != nil {
+	if _, e := a.newest(q, t.Name); e != nil {
 		return e
 	}
 	if err := a.cfg.Registry.Delete(q.Context(), t.Name); err != nil {
@@ -101,7 +101,7 @@ func (a *API) listFunctions(w http.ResponseWriter, q *request) *apiError {
 			all = append(all, entry{f, ""})
 			continue
 		}
-		h, e := a.read(q, f.Name)
+		h, e := a.newest(q, f.Name)
 		if e != nil {
 			return e
 		}
@@ -139,7 +139,7 @@ func (a *API) listVersions(w http.ResponseWriter, q *request) *apiError {
 	if e != nil {
 		return e
 	}
-	h, e := a.read(q, name)
+	h, e := a.newest(q, name)
 	if e != nil {
 		return e
 	}

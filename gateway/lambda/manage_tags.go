@@ -66,7 +66,7 @@ func (a *API) listTags(w http.ResponseWriter, q *request) *apiError {
 	if e != nil {
 		return e
 	}
-	h, e := a.read(q, name)
+	h, e := a.newest(q, name)
 	if e != nil {
 		return e
 	}
