@@ -1,6 +1,9 @@
 package functions
 
-import "slices"
+import (
+	"encoding/json"
+	"slices"
+)
 
 // Class says what kind of failure it was. The class alone decides what follows:
 // see package scheduler, respawn.go. It is also the stable code that clients,
@@ -71,7 +74,12 @@ type Failure struct {
 	Phase    Phase  `json:"phase,omitempty"`     // where it happened
 	ExitCode int    `json:"exit_code,omitempty"` // of the container; meaningful when it ran
 	Type     string `json:"type,omitempty"`      // error.type of the function's own result.json
+
+	Body json.RawMessage `json:"body,omitempty"` // what a lambda function itself answered as its error, up to MostErrorBody
 }
+
+// MostErrorBody is the largest error document of a function that is kept as it is.
+const MostErrorBody = 16 * KiB
 
 // Phase is a stretch of an attempt with its own limit and its own duration.
 type Phase string

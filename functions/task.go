@@ -75,7 +75,7 @@ type Task struct {
 	Parent TaskID `json:"parent,omitempty"`
 	Depth  int    `json:"depth,omitempty"`
 
-	Source   string          `json:"source"`              // http, upload, seed, s3, cli
+	Source   string          `json:"source"`              // http, upload, seed, s3, lambda, cli
 	Key      string          `json:"key,omitempty"`       // idempotency key, unique per function
 	BodyHash string          `json:"body_hash,omitempty"` // of the request that used Key
 	CallID   string          `json:"call_id,omitempty"`   // the client's own correlation id

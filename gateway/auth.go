@@ -40,3 +40,7 @@ func (g *Gateway) authorize(r *http.Request) error {
 	return functions.NewError(functions.ErrForbidden, "unauthorized", "%s", what).
 		WithHint("send the header Authorization: Bearer KEY; the server names the file of its key when it starts")
 }
+
+// Allowed reports whether a request may call the native API. Mounts that know
+// other callers too ask it first.
+func (g *Gateway) Allowed(r *http.Request) bool { return g.authorize(r) == nil }

@@ -31,6 +31,8 @@ type Config struct {
 	Engine        EngineConfig  `yaml:"engine" envPrefix:"ENGINE_"`
 	Node          NodeConfig    `yaml:"node" envPrefix:"NODE_"`
 	WebhookSecret string        `yaml:"-" env:"WEBHOOK_SECRET"`    // signs webhooks: whsec_ and base64; default made at the first start
+	AWSAccessKey  string        `yaml:"-" env:"AWS_ACCESS_KEY_ID"` // of AWS's clients; default made at the first start
+	AWSSecret     string        `yaml:"-" env:"AWS_SECRET_ACCESS_KEY"`
 	Reconcile     time.Duration `yaml:"reconcile" env:"RECONCILE"` // how often watched buckets are listed
 	Ingest        IngestConfig  `yaml:"ingest" envPrefix:"INGEST_"`
 	Inputs        InputsConfig  `yaml:"inputs" envPrefix:"INPUTS_"`
@@ -321,6 +323,9 @@ func (c *Config) Validate() error {
 	}
 	if c.Store.Endpoint != "" && (c.Store.AccessKey == "" || c.Store.SecretKey == "") {
 		return bad("store-access-key", "an external store needs SPILLWAY_STORE_ACCESS_KEY and SPILLWAY_STORE_SECRET_KEY")
+	}
+	if err := validAWSKey(c.AWSAccessKey, c.AWSSecret); err != nil {
+		return bad("aws-access-key-id", "%v", err)
 	}
 	return nil
 }

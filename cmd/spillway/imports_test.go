@@ -42,6 +42,8 @@ var allowed = map[string][]string{
 	"gateway/ingest":     {"functions", "gateway/content", "gateway/intake", "github.com/prometheus/...", "golang.org/x/sync/..."},
 	"gateway/ingest/sqs": {"functions", "github.com/aws/aws-sdk-go-v2/..."},
 
+	"gateway/lambda/sigv4": {},
+
 	"gateway/webhooks":  {"functions", "github.com/prometheus/...", "golang.org/x/sync/..."},
 	"gateway/retention": {"functions", "gateway/intake", "github.com/prometheus/..."},
 

@@ -63,7 +63,7 @@ func command(getenv func(string) string, in io.Reader, out, errOut io.Writer) *c
 	root.AddGroup(&cobra.Group{ID: groupRun, Title: "Run:"})
 	root.AddGroup(cli.Groups()...)
 	root.AddCommand(upCommand(getenv), serverCommand(getenv), nodeCommand(getenv))
-	root.AddCommand(cli.Commands(cli.App{In: in, Out: out, Err: errOut, Getenv: getenv, Checks: hostChecks(getenv), GPUChecks: gpuChecks(getenv), Images: localImages(getenv)})...)
+	root.AddCommand(cli.Commands(cli.App{In: in, Out: out, Err: errOut, Getenv: getenv, Checks: hostChecks(getenv), GPUChecks: gpuChecks(getenv), Images: localImages(getenv), AWS: awsEnv(getenv)})...)
 	return root
 }
 

@@ -21,8 +21,10 @@ type secrets struct {
 	StoreAccess   string `json:"store_access_key"`
 	StoreSecret   string `json:"store_secret_key"`
 	EngineToken   string `json:"engine_token"`
-	WebhookToken  string `json:"webhook_token"`  // of what stores call here
-	WebhookSecret string `json:"webhook_secret"` // signs what we call
+	WebhookToken  string `json:"webhook_token"`     // of what stores call here
+	WebhookSecret string `json:"webhook_secret"`    // signs what we call
+	AWSAccessKey  string `json:"aws_access_key_id"` // with which AWS's clients sign their calls here
+	AWSSecret     string `json:"aws_secret_access_key"`
 }
 
 // openData makes the data folder and takes its lock: two processes on one
@@ -51,11 +53,17 @@ func loadSecrets(dir string) (secrets, error) {
 		if err := json.Unmarshal(b, &s); err != nil {
 			return s, fmt.Errorf("read %s: %w", path, err)
 		}
+		before := s
 		if s.WebhookSecret == "" { // of a data folder that was made before there were any
 			s.WebhookSecret = newWebhookSecret()
-			return s, keepSecrets(path, s)
 		}
-		return s, nil
+		if s.AWSAccessKey == "" || s.AWSSecret == "" { // likewise
+			s.AWSAccessKey, s.AWSSecret = newAWSKey()
+		}
+		if s == before {
+			return s, nil
+		}
+		return s, keepSecrets(path, s)
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		return s, fmt.Errorf("read the secrets: %w", err)
@@ -68,6 +76,7 @@ func loadSecrets(dir string) (secrets, error) {
 		WebhookToken:  rand.Text(),
 		WebhookSecret: newWebhookSecret(),
 	}
+	s.AWSAccessKey, s.AWSSecret = newAWSKey()
 	if err := writeSynced(filepath.Join(dir, "api-key"), []byte(s.APIKey+"\n")); err != nil {
 		return s, fmt.Errorf("write the API key: %w", err)
 	}

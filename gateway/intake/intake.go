@@ -104,7 +104,7 @@ type Call struct {
 	Parent functions.TaskID // whose output it works on; empty = none
 	Depth  int              // tasks in line before it
 
-	Source   string // http, upload, seed, s3, cli
+	Source   string // http, upload, seed, s3, lambda, cli
 	Key      string // idempotency key; empty = none
 	BodyHash string // of the request that brought Key
 	CallID   string

@@ -144,7 +144,7 @@ func (a *API) Routes(register func(method, path string, h http.HandlerFunc)) {
 }
 
 func (a *API) routes() []route {
-	var all []route
+	all := a.invokeRoutes()
 	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
 		all = append(all, route{method, "/{date:20[0-9][0-9]-[0-9][0-9]-[0-9][0-9]}/{rest:.*}", a.unknown})
 	}

@@ -211,6 +211,9 @@ func functionError(body []byte, header string) *Fault {
 	f.Type = header
 	if own, ok := complaintOf(body); ok {
 		f.Message, f.Type = cmp.Or(own.message, f.Message), cmp.Or(own.kind, header)
+		if len(body) <= int(functions.MostErrorBody) {
+			f.Body = json.RawMessage(body)
+		}
 	} else if len(body) > 0 {
 		f.Message += ": " + clip(body, mostWords)
 	}

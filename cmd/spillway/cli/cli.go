@@ -19,6 +19,7 @@ type App struct {
 	// its container is made of, or empty. release lets go of what they use.
 	GPUChecks func(image string) (checks []Check, release func(), err error)
 	Images    LocalImages // zero = there is no images command
+	AWS       AWSAccess   // zero = there is no aws-env command
 }
 
 // flags are shared by every client command.
@@ -55,6 +56,9 @@ func Commands(app App) []*cobra.Command {
 	}
 	if app.Images.Open != nil {
 		cmds = append(cmds, imagesCommand(app, f))
+	}
+	if app.AWS.Open != nil {
+		cmds = append(cmds, awsEnvCommand(app, f))
 	}
 	for _, c := range cmds {
 		f.bind(c)

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/spillway/spillway/functions"
+	"github.com/spillway/spillway/gateway"
+	"github.com/spillway/spillway/gateway/intake"
+	"github.com/spillway/spillway/gateway/lambda"
+)
+
+// buildLambda makes AWS Lambda's API over the same door as the native one.
+func (s *server) buildLambda(ctx context.Context, door *intake.Door, tasks reader) (*lambda.API, error) {
+	settings, err := s.engine.LambdaSettings(ctx)
+	if err != nil {
+		return nil, err
+	}
+	caller := follower{s}
+	return lambda.New(lambda.Config{
+		Door: door, Functions: s.functions, Tasks: tasks, Feed: caller, Control: s.engine, Objects: s.store, Settings: settings,
+		Nodes: s.scheduler.Nodes, Trust: caller.allowed, Verify: refuseSignatures, Log: s.log,
+	}), nil
+}
+
+// follower lets AWS Lambda's API, which is built before the gateway that mounts
+// it, follow tasks and know its callers.
+type follower struct{ s *server }
+
+// allowed reports whether a request carries a key of the native API.
+func (f follower) allowed(r *http.Request) bool { return f.s.gateway.Allowed(r) }
+
+// Watch follows a task from now on.
+func (f follower) Watch(id functions.TaskID) lambda.Watch {
+	updates, leave := f.s.gateway.Feed.Subscribe(id)
+	return follows{updates, leave}
+}
+
+type follows struct {
+	updates <-chan gateway.Update
+	leave   func()
+}
+
+// Next returns the task after its next change; progress is none.
+func (w follows) Next(ctx context.Context) (functions.Task, bool, error) {
+	for {
+		select {
+		case u, ok := <-w.updates:
+			if !ok {
+				return functions.Task{}, false, nil
+			}
+			if u.Task != nil {
+				return *u.Task, true, nil
+			}
+		case <-ctx.Done():
+			return functions.Task{}, false, context.Cause(ctx)
+		}
+	}
+}
+
+func (w follows) Leave() { w.leave() }
+
+// refuseSignatures knows no access keys.
+func refuseSignatures(*http.Request, []byte) (accessKey, region string, err error) {
+	return "", "", &lambda.Refusal{Code: "UnrecognizedClientException", Message: "The security token included in the request is invalid."}
+}
