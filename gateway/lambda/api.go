@@ -73,7 +73,7 @@ type Objects interface {
 type Config struct {
 	Door      Door
 	Functions Functions
-	Registry  Registry
+	Registry  Registry // over the same functions
 	Tasks     Tasks
 	Feed      Feed
 	Control   Control

@@ -123,8 +123,6 @@ func (k keptSettings) Put(_ context.Context, fn functions.Name, s functions.Lamb
 	return nil
 }
 
-func (k keptSettings) Delete(context.Context, functions.Name) error { return nil }
-
 // ids is a door that takes nothing in.
 type ids struct{}
 
