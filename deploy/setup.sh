@@ -62,6 +62,7 @@ if [ "${1:-}" = test ]; then
 	need containerd containerd
 	need ip iproute2 # network namespaces with cables that tests cut
 	[ -x /usr/bin/aws ] || install awscli # another aws may be on PATH; tests want Debian's
+	/usr/bin/python3 -c 'import boto3' 2>/dev/null || install python3-boto3 # for Debian's python3, as above
 	need chromium chromium # for the tests of the web page
 fi
 

@@ -18,6 +18,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/gorilla/mux"
@@ -71,6 +72,7 @@ type Objects interface {
 type Config struct {
 	Door      Door
 	Functions Functions
+	Registry  Registry // over the same functions
 	Tasks     Tasks
 	Feed      Feed
 	Control   Control
@@ -92,6 +94,7 @@ type Config struct {
 type API struct {
 	cfg        Config
 	unverified *semaphore.Weighted // bytes of bodies whose sender is not known yet
+	changes    sync.Mutex          // held while a function is changed
 }
 
 // maxUnverified bounds the memory that callers without a key can hold.
@@ -137,7 +140,7 @@ const maxBody = 6291456
 // Routes registers every route. Paths are templates of gorilla/mux. The last take
 // what no other does: every call of AWS's begins with a date.
 func (a *API) Routes(register func(method, path string, h http.HandlerFunc)) {
-	for _, rt := range a.routes() {
+	for _, rt := range append(a.manageRoutes(), a.routes()...) {
 		register(rt.method, rt.path, func(w http.ResponseWriter, r *http.Request) { a.serve(w, r, rt) })
 	}
 }
