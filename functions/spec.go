@@ -59,6 +59,8 @@ type Spec struct {
 	KeepFailed   bool           `json:"keep_failed_outputs,omitempty" yaml:"keep_failed_outputs,omitempty"`
 	Handles      []ContentClass `json:"handles,omitempty" yaml:"handles,omitempty"` // classes it serves on the ingest routes
 	Triggers     []Trigger      `json:"triggers,omitempty" yaml:"triggers,omitempty"`
+	OnSuccess    []Destination  `json:"on_success,omitempty" yaml:"on_success,omitempty"` // where the record of a success goes
+	OnFailure    []Destination  `json:"on_failure,omitempty" yaml:"on_failure,omitempty"` // of a failure, a timeout, or an expiry
 }
 
 // HTTPSpec says how the server of an http function is reached.
@@ -275,7 +277,7 @@ func (s Spec) Validate() error {
 		{"cpu_profile.cpus", profile.CPUs >= 0.01 && profile.CPUs <= 1024, "is out of range 0.01 to 1024"},
 		{"cpu_profile.timeout", profile.Timeout.Std() >= time.Second && profile.Timeout.Std() <= 24*time.Hour, "is out of range 1s to 24h"},
 		{"grace", s.Grace >= 0 && s.Grace.Std() <= time.Minute, "is out of range 0s to 1m"},
-		{"queue_timeout", s.QueueTimeout.Std() >= time.Second && s.QueueTimeout.Std() <= 7*24*time.Hour, "is out of range 1s to 168h"},
+		{"queue_timeout", s.QueueTimeout.Std() >= shortestWait && s.QueueTimeout.Std() <= longestWait, "is out of range 1s to 168h"},
 		{"spill_queue", s.SpillQueue >= 0, "is negative"},
 		{"spill_after", s.SpillAfter == nil || *s.SpillAfter >= 0, "is negative"},
 		{"warm", s.Warm >= WarmAuto && s.Warm <= mostWarm, "is neither auto nor in the range 0 to 1000"},
@@ -283,13 +285,21 @@ func (s Spec) Validate() error {
 		{"max_queue", s.MaxQueue >= 0, "is negative"},
 		{"priority", s.Priority >= -100 && s.Priority <= 100, "is out of range -100 to 100"},
 		{"weight", s.Weight >= 1 && s.Weight <= 1000, "is out of range 1 to 1000"},
-		{"retries.max", s.Retries.Max >= 0 && s.Retries.Max <= 10, "is out of range 0 to 10"},
+		{"retries.max", s.Retries.Max >= 0 && s.Retries.Max <= mostRetries, "is out of range 0 to 10"},
 		{"retries.backoff", s.Retries.Backoff >= 0, "is negative"},
 		{"network", s.Network == NetworkNone || s.Network == NetworkEgress, "is not none or egress"},
 		{"stdout", s.Stdout == StdoutLog || s.Stdout == StdoutResult, "is not log or result"},
 	} {
 		if !l.ok {
 			return bad(l.field, "%s", l.sentence)
+		}
+	}
+	for _, list := range []struct {
+		name string
+		all  []Destination
+	}{{"on_success", s.OnSuccess}, {"on_failure", s.OnFailure}} {
+		if field, why := destinationsFault(list.name, list.all); field != "" {
+			return bad(field, "%s", why)
 		}
 	}
 	for i, h := range s.Handles {

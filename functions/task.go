@@ -75,13 +75,18 @@ type Task struct {
 	Parent TaskID `json:"parent,omitempty"`
 	Depth  int    `json:"depth,omitempty"`
 
-	Source   string          `json:"source"`              // http, upload, seed, s3, lambda, cli
+	Source   string          `json:"source"`              // http, upload, seed, s3, lambda, cli, chain, schedule
 	Key      string          `json:"key,omitempty"`       // idempotency key, unique per function
 	BodyHash string          `json:"body_hash,omitempty"` // of the request that used Key
 	CallID   string          `json:"call_id,omitempty"`   // the client's own correlation id
 	Metadata json.RawMessage `json:"metadata,omitempty"`  // opaque, echoed
 	Webhook  string          `json:"webhook,omitempty"`   // URL that is told when the task has ended
 	Priority int             `json:"priority,omitempty"`
+
+	Retries   *Retries      `json:"retries,omitempty"`    // nil = the function's
+	MaxAge    Duration      `json:"max_age,omitempty"`    // since it was accepted, no attempt begins after it; 0 = the function's queue_timeout
+	OnSuccess []Destination `json:"on_success,omitempty"` // where the record of its end goes, as the call or else the function said
+	OnFailure []Destination `json:"on_failure,omitempty"`
 
 	CreatedAt  time.Time `json:"created_at"`
 	QueuedAt   time.Time `json:"queued_at,omitzero"` // last time it entered the queue
@@ -168,6 +173,18 @@ func (t *Task) Last() *Attempt {
 		return nil
 	}
 	return &t.Attempts[len(t.Attempts)-1]
+}
+
+// Destinations is where the record of the task's end goes: nothing of one that
+// has not ended, or was canceled.
+func (t *Task) Destinations() []Destination {
+	switch t.State {
+	case Succeeded:
+		return t.OnSuccess
+	case Failed, TimedOut, Expired:
+		return t.OnFailure
+	}
+	return nil
 }
 
 // DeviceUsed is the device of the newest attempt; empty before the first.
@@ -351,6 +368,7 @@ func (t *Task) control(e Event) error {
 		t.NotBefore, t.FinishedAt, t.Outcome, t.Failure = time.Time{}, time.Time{}, nil, nil
 		t.Only, t.Fallback, t.Earlier = c.Device, "", t.Attempt
 		t.Purged = Purged{} // what comes now is new, and is kept for its own time
+		t.MaxAge = 0        // was of the event as it was sent: whoever asks now finds it new enough
 	case Uploaded:
 		if t.State != AwaitingUpload {
 			return stale("no upload is awaited")

@@ -55,6 +55,20 @@ func check(c Call) error {
 	if c.Priority < -100 || c.Priority > 100 {
 		return functions.Invalid("bad_priority", "priority %d is out of range -100 to 100", c.Priority).WithField("priority")
 	}
+	if c.Retries != nil {
+		if err := c.Retries.Validate(); err != nil {
+			return err
+		}
+	}
+	if err := functions.MaxAge(c.MaxAge); err != nil {
+		return err
+	}
+	if err := functions.Destinations("on_success", c.OnSuccess); err != nil {
+		return err
+	}
+	if err := functions.Destinations("on_failure", c.OnFailure); err != nil {
+		return err
+	}
 	return checkInputs(c.Inputs, c.Refs)
 }
 

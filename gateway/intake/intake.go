@@ -104,13 +104,18 @@ type Call struct {
 	Parent functions.TaskID // whose output it works on; empty = none
 	Depth  int              // tasks in line before it
 
-	Source   string // http, upload, seed, s3, lambda, cli
+	Source   string // http, upload, seed, s3, lambda, cli, chain, schedule
 	Key      string // idempotency key; empty = none
 	BodyHash string // of the request that brought Key
 	CallID   string
 	Metadata json.RawMessage
 	Webhook  string // URL that is told of the end; empty = none
 	Priority int    // 0 = as the function says
+
+	Retries   *functions.Retries      // nil = the function's
+	MaxAge    time.Duration           // since acceptance, whole seconds; 0 = the function's queue_timeout
+	OnSuccess []functions.Destination // nil = the function's; empty = none
+	OnFailure []functions.Destination // the same
 }
 
 // Ticket is an accepted task. Replayed means that an earlier call with the same
@@ -207,6 +212,13 @@ func (d *Door) task(c Call, fn functions.Function) functions.Task {
 		Event: c.Event, Inputs: c.Inputs, Params: c.Params, Parent: c.Parent, Depth: c.Depth,
 		Source: c.Source, Key: c.Key, BodyHash: c.BodyHash, CallID: c.CallID, Metadata: c.Metadata, Webhook: c.Webhook,
 		Priority: c.Priority, CreatedAt: d.cfg.Now().UTC().Truncate(time.Millisecond),
+		Retries: c.Retries, MaxAge: functions.Duration(c.MaxAge), OnSuccess: c.OnSuccess, OnFailure: c.OnFailure,
+	}
+	if c.OnSuccess == nil {
+		t.OnSuccess = fn.OnSuccess
+	}
+	if c.OnFailure == nil {
+		t.OnFailure = fn.OnFailure
 	}
 	if t.ID == "" {
 		t.ID = d.NewID()
