@@ -43,16 +43,24 @@ type invoked struct {
 	payload         string
 }
 
-// awsInvoke runs aws lambda invoke as a user does.
-func awsInvoke(t *testing.T, srv *harness.Server, fn, payload string, more ...string) (invoked, error) {
+// awsKey is the key that tests sign with.
+const awsKey, awsSecret = "SPILLWAYOFTHETESTS00", "a-secret-that-is-known-to-the-tests"
+
+// awsEnv is the environment of AWS's clients.
+func awsEnv(home, secret string) []string {
+	return []string{"PATH=/usr/bin:/bin", "HOME=" + home, "LC_ALL=C.UTF-8", "AWS_REGION=eu-west-1", "AWS_DEFAULT_REGION=eu-west-1",
+		"AWS_ACCESS_KEY_ID=" + awsKey, "AWS_SECRET_ACCESS_KEY=" + secret, "AWS_EC2_METADATA_DISABLED=true"}
+}
+
+// awsInvoke runs aws lambda invoke as a user does, with a secret.
+func awsInvoke(t *testing.T, srv *harness.Server, secret, fn, payload string, more ...string) (invoked, error) {
 	t.Helper()
 	dir := t.TempDir()
 	out := filepath.Join(dir, "out.json")
 	args := append([]string{"lambda", "invoke", "--endpoint-url", srv.Gateway, "--output", "json", "--no-cli-pager", "--cli-binary-format", "raw-in-base64-out",
 		"--function-name", fn, "--payload", payload}, more...)
 	cmd := exec.CommandContext(t.Context(), awscliPath, append(args, out)...)
-	cmd.Env = []string{"PATH=/usr/bin:/bin", "HOME=" + dir, "LC_ALL=C.UTF-8", "AWS_REGION=eu-west-1", "AWS_ACCESS_KEY_ID=AKIA", "AWS_SECRET_ACCESS_KEY=secret",
-		"AWS_EC2_METADATA_DISABLED=true", "AWS_MAX_ATTEMPTS=1"}
+	cmd.Env = append(awsEnv(dir, secret), "AWS_MAX_ATTEMPTS=1")
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
@@ -71,35 +79,39 @@ func awsInvoke(t *testing.T, srv *harness.Server, fn, payload string, more ...st
 // where that cannot.
 func TestLambdaClients(t *testing.T) {
 	needAWS(t)
-	srv := server(t, "--runtime", "simulated", "--assume-gpu", "1")
+	srv := serverWith(t, harness.Config{
+		Args: []string{"--no-auth=false", "--runtime", "simulated", "--assume-gpu", "1"},
+		Env:  []string{"SPILLWAY_AWS_ACCESS_KEY_ID=" + awsKey, "SPILLWAY_AWS_SECRET_ACCESS_KEY=" + awsSecret},
+	})
 	deploySpec(t, srv, "name: echo\nimage: any\ndevice: never\n")
 	deploySpec(t, srv, "name: scan\nimage: any\ndevice: preferred\n")
 
-	got, err := awsInvoke(t, srv, "echo", `{"a":1,"say":["hello"]}`, "--log-type", "Tail")
-	if err != nil || got.StatusCode != 200 || got.ExecutedVersion != "$LATEST" || got.FunctionError != "" || got.payload != `{"a":1,"say":["hello"]}` {
+	got, err := awsInvoke(t, srv, awsSecret, "arn:aws:lambda:eu-west-1:000000000000:function:echo", `{"a":1,"say":["hello"]}`, "--qualifier", "1", "--log-type", "Tail")
+	if err != nil || got.StatusCode != 200 || got.ExecutedVersion != "1" || got.FunctionError != "" || got.payload != `{"a":1,"say":["hello"]}` {
 		t.Fatalf("sync: %+v, %v", got, err)
 	}
 	log, err := base64.StdEncoding.DecodeString(got.LogResult)
 	if text := string(log); err != nil || !strings.HasPrefix(text, "START RequestId: ") || !strings.Contains(text, "hello\nEND RequestId: ") || !strings.HasSuffix(text, "\tDevice: cpu\t\n") {
 		t.Errorf("the log is %q, %v", log, err)
 	}
-	if got, err = awsInvoke(t, srv, "arn:aws:lambda:eu-west-1:000000000000:function:echo", `7`, "--qualifier", "1"); err != nil || got.ExecutedVersion != "1" || got.payload != "7" {
-		t.Errorf("ARN and qualifier: %+v, %v", got, err)
-	}
-	if got, err = awsInvoke(t, srv, "echo", `{}`, "--invocation-type", "Event"); err != nil || got.StatusCode != 202 || got.payload != "" {
+	if got, err = awsInvoke(t, srv, awsSecret, "echo", `{}`, "--invocation-type", "Event"); err != nil || got.StatusCode != 202 || got.payload != "" {
 		t.Errorf("Event: %+v, %v", got, err)
 	}
-	if got, err = awsInvoke(t, srv, "echo", `{}`, "--invocation-type", "DryRun"); err != nil || got.StatusCode != 204 {
+	if got, err = awsInvoke(t, srv, awsSecret, "echo", `{}`, "--invocation-type", "DryRun"); err != nil || got.StatusCode != 204 {
 		t.Errorf("DryRun: %+v, %v", got, err)
 	}
-	if got, err = awsInvoke(t, srv, "echo", `{"exit":3}`); err != nil || got.StatusCode != 200 || got.FunctionError != "Unhandled" || !strings.Contains(got.payload, `Runtime exited with error: exit status 3`) {
+	if got, err = awsInvoke(t, srv, awsSecret, "echo", `{"exit":3}`); err != nil || got.StatusCode != 200 || got.FunctionError != "Unhandled" || !strings.Contains(got.payload, `Runtime exited with error: exit status 3`) {
 		t.Errorf("a function that fails: %+v, %v", got, err)
 	}
-	if _, err = awsInvoke(t, srv, "none", `{}`); err == nil || !strings.Contains(err.Error(), "(ResourceNotFoundException)") || !strings.Contains(err.Error(), "Function not found: arn:aws:lambda:") {
+	if _, err = awsInvoke(t, srv, awsSecret, "none", `{}`); err == nil || !strings.Contains(err.Error(), "(ResourceNotFoundException)") || !strings.Contains(err.Error(), "Function not found: arn:aws:lambda:") {
 		t.Errorf("no such function: %v", err)
+	}
+	if _, err = awsInvoke(t, srv, "another secret", "echo", `{}`); err == nil || !strings.Contains(err.Error(), "(InvalidSignatureException)") {
+		t.Errorf("a wrong secret: %v", err)
 	}
 
 	t.Run("attach", func(t *testing.T) { attachedCalls(t, srv) })
+	t.Run("an impatient SDK", func(t *testing.T) { impatient(t, srv) })
 	t.Run("a GPU that fails", func(t *testing.T) { fallenBack(t, srv) })
 }
 
@@ -129,18 +141,61 @@ func attachedCalls(t *testing.T, srv *harness.Server) {
 	}
 }
 
+// impatientProgram gives up on each try after a second, as boto3 does after sixty.
+const impatientProgram = `
+import boto3, sys
+from botocore.config import Config
+client = boto3.client("lambda", endpoint_url=sys.argv[1], config=Config(read_timeout=1, retries={"max_attempts": 8}))
+answer = client.invoke(FunctionName="echo", Payload=b'{"sleep_ms":2500}')
+print(answer["ResponseMetadata"]["RequestId"], answer["ResponseMetadata"]["RetryAttempts"], answer["Payload"].read().decode())
+`
+
+// impatient has boto3 call a function that takes longer than boto3 waits: each of
+// its tries joins the one invocation.
+func impatient(t *testing.T, srv *harness.Server) {
+	const python = "/usr/bin/python3" // another on PATH may have no boto3, or another
+	if out, err := exec.Command(python, "-c", "import boto3").CombinedOutput(); err != nil {
+		if os.Getenv("REQUIRE_BOTO3") == "1" {
+			t.Fatalf("no boto3: run deploy/setup.sh test: %v: %s", err, out)
+		}
+		t.Skip("no boto3: run deploy/setup.sh test, or install Debian's package python3-boto3")
+	}
+	cmd := exec.CommandContext(t.Context(), python, "-c", impatientProgram, srv.Gateway)
+	cmd.Env = awsEnv(t.TempDir(), awsSecret)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	said := strings.Fields(string(out))
+	if len(said) != 3 || said[1] == "0" || said[2] != `{"sleep_ms":2500}` {
+		t.Fatalf("boto3 says %s", out)
+	}
+	task, err := srv.Task(t.Context(), functions.TaskID(said[0]))
+	if err != nil || task.Status != "succeeded" || len(task.Attempts) != 1 {
+		t.Errorf("%+v, %v", task, err)
+	}
+	var all struct {
+		Tasks []struct {
+			ID functions.TaskID `json:"id"`
+		} `json:"tasks"`
+	}
+	if err := srv.JSON(t.Context(), "GET", "/v1/tasks?limit=1", nil, &all); err != nil || len(all.Tasks) != 1 || all.Tasks[0].ID != task.ID {
+		t.Errorf("the newest task is another: %+v, %v", all, err)
+	}
+}
+
 // fallenBack calls a function that prefers a GPU, on a host that cannot attach one.
 func fallenBack(t *testing.T, srv *harness.Server) {
-	got, err := awsInvoke(t, srv, "scan", `{"n":2}`, "--log-type", "Tail")
-	if err != nil || got.FunctionError != "" || got.payload != `{"n":2}` {
-		t.Fatalf("%+v, %v", got, err)
+	status, h, body, err := srv.Call(t.Context(), "POST", "/2015-03-31/functions/scan/invocations", map[string]string{"X-Amz-Log-Type": "Tail"}, strings.NewReader(`{"n":2}`))
+	if err != nil || status != http.StatusOK || string(body) != `{"n":2}` || h.Get("X-Amz-Function-Error") != "" {
+		t.Fatalf("%d %s, %v", status, body, err)
 	}
-	log, err := base64.StdEncoding.DecodeString(got.LogResult)
-	if err != nil || !strings.Contains(string(log), "\tDevice: cpu\tFallback: gpu_host: ") {
+	why := h.Get("Spillway-Fallback-Reason")
+	if h.Get("Spillway-Device-Requested") != "preferred" || h.Get("Spillway-Device-Used") != "cpu" || h.Get("Spillway-Attempts") != "2" || !strings.HasPrefix(why, "gpu_host: ") {
+		t.Errorf("the headers are %v", h)
+	}
+	log, err := base64.StdEncoding.DecodeString(h.Get("X-Amz-Log-Result"))
+	if err != nil || !strings.Contains(string(log), "\tDevice: cpu\tFallback: "+why+"\t\n") {
 		t.Errorf("the log is %q, %v", log, err)
-	}
-	_, h, _, err := srv.Call(t.Context(), "POST", "/2015-03-31/functions/scan/invocations", nil, strings.NewReader("{}"))
-	if err != nil || h.Get("Spillway-Device-Requested") != "preferred" || h.Get("Spillway-Device-Used") != "cpu" {
-		t.Errorf("%v, %v", h, err)
 	}
 }

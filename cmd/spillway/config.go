@@ -33,7 +33,8 @@ type Config struct {
 	WebhookSecret string        `yaml:"-" env:"WEBHOOK_SECRET"`    // signs webhooks: whsec_ and base64; default made at the first start
 	AWSAccessKey  string        `yaml:"-" env:"AWS_ACCESS_KEY_ID"` // of AWS's clients; default made at the first start
 	AWSSecret     string        `yaml:"-" env:"AWS_SECRET_ACCESS_KEY"`
-	Reconcile     time.Duration `yaml:"reconcile" env:"RECONCILE"` // how often watched buckets are listed
+	Reconcile     time.Duration `yaml:"reconcile" env:"RECONCILE"`                 // how often watched buckets are listed
+	LambdaWait    time.Duration `yaml:"lambda_queue_wait" env:"LAMBDA_QUEUE_WAIT"` // the most that a synchronous call of AWS Lambda's API waits to be started
 	Ingest        IngestConfig  `yaml:"ingest" envPrefix:"INGEST_"`
 	Inputs        InputsConfig  `yaml:"inputs" envPrefix:"INPUTS_"`
 
@@ -115,14 +116,15 @@ func Default() Config {
 		host = "node"
 	}
 	return Config{
-		Data:      "spillway-data",
-		Listen:    "127.0.0.1:8080",
-		LogLevel:  "info",
-		Reconcile: time.Minute,
-		Ingest:    IngestConfig{Overlap: 10 * time.Minute, MaxDepth: 8},
-		Store:     StoreConfig{Listen: "127.0.0.1:8081", Region: "us-east-1"},
-		Retention: RetentionConfig{Uploads: 7 * 24 * time.Hour, Results: 30 * 24 * time.Hour, Logs: 30 * 24 * time.Hour, Grace: 20 * time.Minute, Every: 10 * time.Minute},
-		Node:      NodeConfig{ID: host, Runtime: runtimeAuto, GPUProbe: probeAuto, MaxPerGPU: 4, MaxTasks: 8 * goruntime.NumCPU()},
+		Data:       "spillway-data",
+		Listen:     "127.0.0.1:8080",
+		LogLevel:   "info",
+		Reconcile:  time.Minute,
+		LambdaWait: 30 * time.Second,
+		Ingest:     IngestConfig{Overlap: 10 * time.Minute, MaxDepth: 8},
+		Store:      StoreConfig{Listen: "127.0.0.1:8081", Region: "us-east-1"},
+		Retention:  RetentionConfig{Uploads: 7 * 24 * time.Hour, Results: 30 * 24 * time.Hour, Logs: 30 * 24 * time.Hour, Grace: 20 * time.Minute, Every: 10 * time.Minute},
+		Node:       NodeConfig{ID: host, Runtime: runtimeAuto, GPUProbe: probeAuto, MaxPerGPU: 4, MaxTasks: 8 * goruntime.NumCPU()},
 	}
 }
 
@@ -136,6 +138,7 @@ func (c *Config) bind(f *pflag.FlagSet) {
 	f.StringVar(&c.LogLevel, "log-level", c.LogLevel, "debug, info, warn or error")
 	f.StringVar(&c.ReadyFile, "ready-file", c.ReadyFile, "write the URLs here, as JSON, when all is up")
 	f.DurationVar(&c.Reconcile, "reconcile", c.Reconcile, "how often watched buckets are listed for missed events")
+	f.DurationVar(&c.LambdaWait, "lambda-queue-wait", c.LambdaWait, "how long a synchronous call of AWS Lambda's API may wait to be started, before it is told to come again")
 	f.DurationVar(&c.Retention.Uploads, "keep-uploads", c.Retention.Uploads, "how long files sent in are kept after their task's end; 0 = for ever")
 	f.DurationVar(&c.Retention.Results, "keep-results", c.Retention.Results, "how long large results and output files are kept after their task's end; 0 = for ever")
 	f.DurationVar(&c.Retention.Logs, "keep-logs", c.Retention.Logs, "how long logs are kept after their task's end; 0 = for ever")
@@ -290,6 +293,9 @@ func (c *Config) Validate() error {
 	}
 	if c.Ingest.Overlap < time.Minute || c.Ingest.Overlap > 24*time.Hour {
 		return bad("ingest.overlap", "%s is out of range 1m to 24h", c.Ingest.Overlap)
+	}
+	if c.LambdaWait < time.Second || c.LambdaWait > time.Hour {
+		return bad("lambda-queue-wait", "%s is out of range 1s to 1h", c.LambdaWait)
 	}
 	for field, d := range map[string]time.Duration{"keep-uploads": c.Retention.Uploads, "keep-results": c.Retention.Results, "keep-logs": c.Retention.Logs} {
 		if d < 0 {

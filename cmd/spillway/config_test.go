@@ -119,6 +119,7 @@ func TestConfigurationIsRefused(t *testing.T) {
 		{[]string{"--max-tasks", "0"}, "under 1"},
 		{[]string{"--ingest-max-depth", "0"}, "out of range 1 to 1000"},
 		{[]string{"--keep-logs", "-1h"}, "for ever"},
+		{[]string{"--lambda-queue-wait", "0s"}, "out of range 1s to 1h"},
 		{[]string{"--share", "media=relative"}, "not an absolute path"},
 		{[]string{"--share", "a/b=/mnt"}, "not the name of a shared folder"},
 		{[]string{"--url-allow", "10.0.0.0/99"}, "10.0.0.0/99"},

@@ -2,12 +2,15 @@ package main
 
 import (
 	"context"
+	"errors"
 	"net/http"
+	"time"
 
 	"github.com/spillway/spillway/functions"
 	"github.com/spillway/spillway/gateway"
 	"github.com/spillway/spillway/gateway/intake"
 	"github.com/spillway/spillway/gateway/lambda"
+	"github.com/spillway/spillway/gateway/lambda/sigv4"
 )
 
 // buildLambda makes AWS Lambda's API over the same door as the native one.
@@ -15,7 +18,8 @@ func (s *server) buildLambda(door *intake.Door, tasks reader) *lambda.API {
 	caller := follower{s}
 	return lambda.New(lambda.Config{
 		Door: door, Functions: s.functions, Registry: s.deployer, Settings: s.deployer.settings, Tasks: tasks, Feed: caller, Control: s.engine, Objects: s.store,
-		Nodes: s.scheduler.Nodes, Trust: caller.allowed, Verify: refuseSignatures, Log: s.log,
+		Nodes: s.scheduler.Nodes, Trust: caller.allowed, QueueWait: s.cfg.LambdaWait, Log: s.log,
+		Verify: signed(sigv4.New(awsKeys(s.cfg, s.secrets), time.Now)),
 	})
 }
 
@@ -56,7 +60,13 @@ func (w follows) Next(ctx context.Context) (functions.Task, bool, error) {
 
 func (w follows) Leave() { w.leave() }
 
-// refuseSignatures knows no access keys.
-func refuseSignatures(*http.Request, []byte) (accessKey, region string, err error) {
-	return "", "", &lambda.Refusal{Code: "UnrecognizedClientException", Message: "The security token included in the request is invalid."}
+// signed checks AWS's signatures with the key of this server.
+func signed(v *sigv4.Verifier) func(r *http.Request, body []byte) (accessKey, region string, err error) {
+	return func(r *http.Request, body []byte) (string, string, error) {
+		id, err := v.Verify(r, body)
+		if e, ok := errors.AsType[*sigv4.Error](err); ok {
+			err = &lambda.Refusal{Code: e.Code, Message: e.Message, Status: e.Status}
+		}
+		return id.AccessKeyID, id.Region, err
+	}
 }

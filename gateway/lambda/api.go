@@ -15,7 +15,6 @@ package lambda
 import (
 	"cmp"
 	"context"
-	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -101,6 +100,9 @@ type API struct {
 // maxUnverified bounds the memory that callers without a key can hold.
 const maxUnverified = int64(256 * functions.MiB)
 
+// maxDrained is the most that is read of a body that is too large.
+const maxDrained = 4 * maxBody
+
 // bodyTime is how long a body may take to come.
 const bodyTime = 2 * time.Minute
 
@@ -175,10 +177,6 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request, rt route) {
 // admit reads the body and checks the caller. A signature is over the body, so
 // the body comes first; what is read for senders not yet known is bounded.
 func (a *API) admit(w http.ResponseWriter, q *request) *apiError {
-	if q.ContentLength > maxBody {
-		w.Header().Set("Connection", "close") // the body is not worth reading
-		return tooLarge(maxBody)
-	}
 	if !a.cfg.Trust(q.Request) {
 		if q.Header.Get("Authorization") == "" {
 			return problem(codeMissingToken, "Missing Authentication Token")
@@ -189,25 +187,37 @@ func (a *API) admit(w http.ResponseWriter, q *request) *apiError {
 		}
 		defer release()
 	}
+	if e := a.receive(w, q); e != nil {
+		return e
+	}
+	return a.identify(q)
+}
+
+// receive reads the body.
+func (a *API) receive(w http.ResponseWriter, q *request) *apiError {
 	patience := http.NewResponseController(w)
 	_ = patience.SetReadDeadline(time.Now().Add(bodyTime)) // a writer without deadlines has no slow sender either
 	defer func() { _ = patience.SetReadDeadline(time.Time{}) }()
 	var err error
-	if q.body, err = io.ReadAll(http.MaxBytesReader(w, q.Body, maxBody)); err != nil {
-		var over *http.MaxBytesError
-		if errors.As(err, &over) {
-			w.Header().Set("Connection", "close")
-			return tooLarge(maxBody)
-		}
+	if q.ContentLength <= maxBody {
+		q.body, err = io.ReadAll(io.LimitReader(q.Body, maxBody+1))
+	}
+	if err != nil {
 		return problem(codeInvalidContent, "The request body ends too early.")
 	}
-	return a.identify(q)
+	if q.ContentLength > maxBody || len(q.body) > maxBody {
+		// A client that still writes when the connection closes may never read why.
+		_, _ = io.CopyN(io.Discard, q.Body, maxDrained)
+		w.Header().Set("Connection", "close")
+		return tooLarge(maxBody)
+	}
+	return nil
 }
 
 // reserve waits for room for a body whose sender is not known yet.
 func (a *API) reserve(q *request) (release func(), e *apiError) {
 	size := q.ContentLength
-	if size < 0 {
+	if size < 0 || size > maxBody {
 		size = maxBody
 	}
 	if err := a.unverified.Acquire(q.Context(), size); err != nil {

@@ -24,9 +24,13 @@ func (f *failure) document() []byte {
 	return body
 }
 
+// maxResult is the largest result, in bytes; AWS's emulator allows as much.
+const maxResult = maxBody + 100
+
+const typeOversized = "Function.ResponseSizeTooLarge"
+
 func oversized() *failure {
-	return &failure{Type: "Function.ResponseSizeTooLarge",
-		Message: fmt.Sprintf("Response payload size exceeded maximum allowed payload size (%d bytes).", maxBody)}
+	return &failure{Type: typeOversized, Message: fmt.Sprintf("Response payload size exceeded maximum allowed payload size (%d bytes).", maxResult)}
 }
 
 // errorTypes are the error types of failures that the function did not name itself.
@@ -74,6 +78,9 @@ func (a *API) failureOf(t *functions.Task) (*failure, *apiError) {
 		return nil, problem(codeNotReady, "%s", sentence(f.Message, f.Hint))
 	case errorTypes[f.Class] == "": // the platform's own
 		return nil, problem(codeService, "%s: %s", f.Class, sentence(f.Message, f.Hint))
+	}
+	if f.Type == typeOversized {
+		return oversized(), nil
 	}
 	return &failure{Type: cmp.Or(f.Type, errorTypes[f.Class]), Message: a.message(t, f), own: f.Body}, nil
 }

@@ -139,9 +139,10 @@ func TestResults(t *testing.T) {
 		"stored":       {functions.Outcome{ResultRef: ref("json", 6)}, `[1, 2]`},
 		"stored text":  {functions.Outcome{ResultRef: ref("text", 10)}, `"a <b> \"c\"\n"`},
 		"no text":      {functions.Outcome{ResultRef: ref("binary", 2)}, `{"bucket":"results","key":"binary","size":2}`},
-		"too large":    {functions.Outcome{ResultRef: ref("huge", maxBody+1)}, oversize},
+		"too large":    {functions.Outcome{ResultRef: ref("huge", maxResult+1)}, oversize},
 		"too fat":      {functions.Outcome{ResultRef: ref("fat", maxBody/2)}, oversize},
-		"just fitting": {functions.Outcome{ResultRef: ref("json", maxBody)}, `[1, 2]`},
+		"refused":      {functions.Outcome{Failure: &functions.Failure{Class: functions.BadOutput, Type: typeOversized, Message: "the answer is over 6291556 bytes"}}, oversize},
+		"just fitting": {functions.Outcome{ResultRef: ref("json", maxResult)}, `[1, 2]`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w.run = func(functions.Task) *functions.Outcome { return &c.out }

@@ -48,7 +48,7 @@ type invocation struct {
 }
 
 func (a *API) invoke(w http.ResponseWriter, q *request) *apiError {
-	in, e := a.read(q)
+	in, e := a.invocationOf(q)
 	if e != nil {
 		return e
 	}
@@ -71,7 +71,7 @@ func (a *API) invoke(w http.ResponseWriter, q *request) *apiError {
 // invokeAsync is Invoke as it was in 2014: asynchronous, and no more.
 func (a *API) invokeAsync(w http.ResponseWriter, q *request) *apiError {
 	q.Header.Set(typeHeader, string(modeEvent))
-	in, e := a.read(q)
+	in, e := a.invocationOf(q)
 	if e != nil {
 		return e
 	}
@@ -96,8 +96,8 @@ const (
 	tryHeader     = "Amz-Sdk-Request"       // attempt=N; max=M
 )
 
-// read makes an invocation of a request, or returns what is wrong with it.
-func (a *API) read(q *request) (in invocation, e *apiError) {
+// invocationOf makes an invocation of a request, or returns what is wrong with it.
+func (a *API) invocationOf(q *request) (in invocation, e *apiError) {
 	t, e := parseTarget(pathValue(q.Request, "name"), q.URL.Query().Get("Qualifier"))
 	if e != nil {
 		return in, e

@@ -85,7 +85,7 @@ func (a *API) stored(q *request, t *functions.Task) ([]byte, *failure, *apiError
 	switch {
 	case !t.Purged.Outputs.IsZero():
 		return nil, nil, problem(codeNotFound, "The result of this invocation is not kept any more.")
-	case ref.Size > maxBody:
+	case ref.Size > maxResult:
 		return nil, oversized(), nil
 	}
 	r, err := a.cfg.Objects.Get(q.Context(), ref)
@@ -93,7 +93,7 @@ func (a *API) stored(q *request, t *functions.Task) ([]byte, *failure, *apiError
 		return nil, nil, problemOf(err)
 	}
 	defer r.Close()
-	body, err := io.ReadAll(io.LimitReader(r, maxBody+1))
+	body, err := io.ReadAll(io.LimitReader(r, maxResult+1))
 	switch {
 	case err != nil:
 		return nil, nil, problemOf(err)
@@ -114,7 +114,7 @@ func encode(v any) ([]byte, *failure, *apiError) {
 		return nil, nil, problemOf(err)
 	}
 	body := bytes.TrimSuffix(text.Bytes(), []byte("\n"))
-	if len(body) > maxBody {
+	if len(body) > maxResult {
 		return nil, oversized(), nil
 	}
 	return body, nil, nil

@@ -199,6 +199,8 @@ func TestLambdaErrors(t *testing.T) {
 		_, err := await(t, out)
 		if f := faultIn(t, err); f.Class != functions.ExitError || f.Type != c.kind || f.Message != c.message || !f.Delivered {
 			t.Errorf("%s: %+v", name, f)
+		} else if own := c.body; string(f.Body) != own && strings.HasPrefix(own, "{") || len(f.Body) > 0 && !strings.HasPrefix(own, "{") {
+			t.Errorf("%s: of its own document it keeps %q", name, f.Body)
 		}
 	}
 }
