@@ -8,6 +8,9 @@
 // other (invoke.go), its end is awaited (wait.go), and the task becomes AWS's
 // answer (result.go, logtail.go).
 //
+// Calls that manage functions start in manage.go; manage_spec.go is what can be
+// said of one, and manage_options.go what is said in tags.
+//
 // The identity in an Amazon Resource Name is fixed: account 000000000000 and the
 // region that the client signed for.
 package lambda

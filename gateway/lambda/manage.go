@@ -88,6 +88,7 @@ func (a *API) newest(q *request, name functions.Name) (resolved, *apiError) {
 	return h, e
 }
 
+// revision is newest with the revision of the settings.
 func (a *API) revision(q *request, name functions.Name) (h resolved, rev uint64, e *apiError) {
 	var err error
 	if h.Function, err = a.cfg.Registry.Latest(name); errors.Is(err, functions.ErrNotFound) {
@@ -121,9 +122,10 @@ func (a *API) pick(q *request, t target) (resolved, *apiError) {
 type edit func(s *functions.Spec, l *functions.LambdaSettings) *apiError
 
 // change applies an edit and stores what it changed; an edit that changes nothing
-// stores nothing, and a dry one only checks. revision may be empty. Changes of this server go one after
-// another; those of two servers at once are caught by the settings' revision when
-// both touch the settings, and otherwise the later spec is in force.
+// stores nothing, and a dry one only checks. revision may be empty. Changes of
+// this server go one after another; those of two servers at once are caught by
+// the settings' revision when both touch the settings, and otherwise the later
+// spec is in force.
 func (a *API) change(q *request, name functions.Name, revision string, dry bool, apply edit) (resolved, *apiError) {
 	a.changes.Lock()
 	defer a.changes.Unlock()
@@ -172,6 +174,7 @@ func (a *API) store(q *request, was resolved, now *resolved, rev uint64, dry boo
 	if now.Function, _, err = a.cfg.Registry.Deploy(q.Context(), now.Spec); err != nil {
 		return false, problemOf(err)
 	}
+	a.cfg.Log.Info("function deployed", "function", now.Name, "version", now.Version, "request", q.id)
 	return false, nil
 }
 

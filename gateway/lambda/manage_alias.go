@@ -15,7 +15,7 @@ type aliasConfiguration struct {
 	Name            string
 	FunctionVersion string
 	Description     string
-	RevisionId      string //nolint:revive // the member's name
+	RevisionId      string
 }
 
 // aliasBody is what may be said of an alias. FunctionName is in the path, and so
@@ -25,7 +25,7 @@ type aliasBody struct {
 	Name            string
 	FunctionVersion *string
 	Description     *string
-	RevisionId      string //nolint:revive // the member's name
+	RevisionId      string
 }
 
 // absentAlias says why traffic is not split: a retry of the same call must reach

@@ -94,5 +94,6 @@ func (a *API) create(q *request, spec functions.Spec, l functions.LambdaSettings
 	if err != nil {
 		return h, problemOf(err)
 	}
+	a.cfg.Log.Info("function deployed", "function", h.Name, "version", h.Version, "request", q.id)
 	return h, nil
 }

@@ -70,7 +70,7 @@ func setGPU(s *functions.Spec, value string) bool {
 
 func setGPUMemory(s *functions.Spec, value string) bool {
 	gb, err := strconv.ParseFloat(value, 64)
-	if err != nil || !(gb > 0 && gb <= maxAccelerators) {
+	if err != nil || !(gb > 0 && gb <= maxDeviceMemory) {
 		return false
 	}
 	changeGPU(s, func(g *functions.GPUNeed) { g.Memory = functions.Bytes(gb * float64(functions.GiB)) })

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"strconv"
 
 	"github.com/spillway/spillway/functions"
 )
@@ -19,8 +20,8 @@ func (a *API) getFunction(w http.ResponseWriter, q *request) *apiError {
 	}
 	type code struct {
 		RepositoryType   string
-		ImageUri         string //nolint:revive // the member's name
-		ResolvedImageUri string `json:",omitempty"` //nolint:revive // the member's name
+		ImageUri         string
+		ResolvedImageUri string `json:",omitempty"`
 	}
 	found := struct {
 		Configuration configuration
@@ -65,6 +66,7 @@ func (a *API) deleteFunction(w http.ResponseWriter, q *request) *apiError {
 	if err := a.cfg.Registry.Delete(q.Context(), t.Name); err != nil {
 		return problemOf(err)
 	}
+	a.cfg.Log.Info("function deleted", "function", t.Name, "request", q.id)
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
@@ -102,6 +104,9 @@ func (a *API) listFunctions(w http.ResponseWriter, q *request) *apiError {
 			continue
 		}
 		h, e := a.newest(q, f.Name)
+		if e != nil && e.code == codeNotFound { // deleted since
+			continue
+		}
 		if e != nil {
 			return e
 		}
@@ -128,7 +133,7 @@ func (a *API) versionsOf(h resolved) []entry {
 	all := []entry{{h.Function, latest}}
 	for _, f := range a.cfg.Registry.Versions(h.Name) {
 		if f.Version >= h.settings.First {
-			all = append(all, entry{f, fmt.Sprint(f.Version)})
+			all = append(all, entry{f, strconv.Itoa(f.Version)})
 		}
 	}
 	return all

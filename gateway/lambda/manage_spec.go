@@ -19,7 +19,7 @@ const (
 	maxDescription  = 256
 	maxEnvironment  = 32 << 10 // bytes of names and values
 	maxReserved     = 1 << 20
-	maxAccelerators = 1024 // GB of one device
+	maxDeviceMemory = 1024 // GB of one device
 )
 
 // settable is what both making and changing a function may say of it. What is
@@ -73,7 +73,7 @@ func (c settable) fault() *apiError {
 	}
 	return firstOf(
 		described(c.Description), within(c.Timeout, "timeout", 1, maxTimeout), within(c.MemorySize, "memorySize", minMemory, maxMemory),
-		within(size, "ephemeralStorage.size", minStorage, maxMemory), within(gpu, "acceleratorConfig.acceleratorMemorySize", 1, maxAccelerators),
+		within(size, "ephemeralStorage.size", minStorage, maxMemory), within(gpu, "acceleratorConfig.acceleratorMemorySize", 1, maxDeviceMemory),
 		c.Environment.fault(), c.ImageConfig.fault(),
 	)
 }
@@ -144,7 +144,7 @@ func set(to *string, value *string) {
 
 // codeOf is what the package of a function may be.
 type codeOf struct {
-	ImageUri      string //nolint:revive // the member's name
+	ImageUri      string
 	Architectures []string
 }
 

@@ -14,7 +14,7 @@ func (a *API) updateCode(w http.ResponseWriter, q *request) *apiError {
 		FunctionName string // it is in the path
 		Publish      bool
 		DryRun       bool
-		RevisionId   string //nolint:revive // the member's name
+		RevisionId   string
 	}
 	without := maps.Clone(absentCode)
 	without["PublishTo"] = absentConfig["PublishTo"]
@@ -33,7 +33,7 @@ func (a *API) updateCode(w http.ResponseWriter, q *request) *apiError {
 func (a *API) updateConfiguration(w http.ResponseWriter, q *request) *apiError {
 	var c struct {
 		settable
-		RevisionId string //nolint:revive // the member's name
+		RevisionId string
 	}
 	name, e := q.whole()
 	if e := firstOf(e, q.decode(&c, absentConfig), c.fault()); e != nil {
@@ -61,7 +61,7 @@ func (a *API) publishVersion(w http.ResponseWriter, q *request) *apiError {
 		FunctionName string // it is in the path
 		CodeSha256   string
 		Description  string
-		RevisionId   string //nolint:revive // the member's name
+		RevisionId   string
 	}
 	name, e := q.whole()
 	if e := firstOf(e, q.decode(&c, map[string]absent{"PublishTo": absentConfig["PublishTo"]}), described(&c.Description)); e != nil {

@@ -32,7 +32,7 @@ type configuration struct {
 	ImageConfigResponse *imageResponse `json:",omitempty"`
 	Architectures       []string
 	LastModified        string
-	RevisionId          string //nolint:revive // the member's name
+	RevisionId          string
 	State               string
 	LastUpdateStatus    string
 }
@@ -95,7 +95,7 @@ func shownEnv(h resolved) map[string]string {
 
 // revisionID changes with every change of the function's code or configuration.
 func (h resolved) revisionID() string {
-	return revisionOf(string(h.Name), strconv.Itoa(h.Version), h.CreatedAt.UTC().String(), h.settings.Role)
+	return revisionOf(string(h.Name), strconv.Itoa(h.Version), h.CreatedAt.UTC().Format(time.RFC3339Nano), h.settings.Role)
 }
 
 // revisionOf writes a sum of parts as clients expect it, in the form of a UUID.
