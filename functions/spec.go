@@ -61,6 +61,7 @@ type Spec struct {
 	Triggers     []Trigger      `json:"triggers,omitempty" yaml:"triggers,omitempty"`
 	OnSuccess    []Destination  `json:"on_success,omitempty" yaml:"on_success,omitempty"` // where the record of a success goes
 	OnFailure    []Destination  `json:"on_failure,omitempty" yaml:"on_failure,omitempty"` // of a failure, a timeout, or an expiry
+	Schedules    []Schedule     `json:"schedules,omitempty" yaml:"schedules,omitempty"`   // start it at their times
 }
 
 // HTTPSpec says how the server of an http function is reached.
@@ -301,6 +302,9 @@ func (s Spec) Validate() error {
 		if field, why := destinationsFault(list.name, list.all); field != "" {
 			return bad(field, "%s", why)
 		}
+	}
+	if field, why := schedulesFault(s.Schedules); field != "" {
+		return bad(field, "%s", why)
 	}
 	for i, h := range s.Handles {
 		switch h {

@@ -59,6 +59,24 @@ func TestValidateNamesTheField(t *testing.T) {
 		"triggers[1].content_types": func(s *Spec) {
 			s.Triggers = []Trigger{{Bucket: "inbox"}, {Bucket: "inbox", ContentTypes: []string{"audio"}}}
 		},
+		"on_success":             func(s *Spec) { s.OnSuccess = make([]Destination, mostDestinations+1) },
+		"on_success[0].function": func(s *Spec) { s.OnSuccess = []Destination{{Prefix: "x/"}} },
+		"on_success[1].function": func(s *Spec) { s.OnSuccess = []Destination{{Function: "b"}, {Function: "../b"}} },
+		"on_success[0].bucket":   func(s *Spec) { s.OnSuccess = []Destination{{Function: "b", Bucket: "ends"}} },
+		"on_failure[0].bucket":   func(s *Spec) { s.OnFailure = []Destination{{Bucket: "No_Bucket"}} },
+		"on_failure[1].bucket":   func(s *Spec) { s.OnFailure = []Destination{{Bucket: "ends"}, {Bucket: "results"}} },
+		"on_failure[1]":          func(s *Spec) { s.OnFailure = []Destination{{Bucket: "ends"}, {Bucket: "ends"}} },
+		"on_failure[0].prefix":   func(s *Spec) { s.OnFailure = []Destination{{Bucket: "uploads", Prefix: "in/x"}} },
+		"on_success[0].prefix":   func(s *Spec) { s.OnSuccess = []Destination{{Function: "b", Prefix: "x/"}} },
+		"on_success[1].prefix":   func(s *Spec) { s.OnSuccess = []Destination{{Bucket: "ends"}, {Bucket: "ends", Prefix: "a\nb"}} },
+
+		"schedules":             func(s *Spec) { s.Schedules = make([]Schedule, mostSchedules+1) },
+		"schedules[0].cron":     func(s *Spec) { s.Schedules = []Schedule{{Timezone: "UTC"}} },
+		"schedules[1].rate":     func(s *Spec) { s.Schedules = []Schedule{{Rate: "1 hour"}, {Rate: "soon"}} },
+		"schedules[0].timezone": func(s *Spec) { s.Schedules = []Schedule{{Cron: "0 0 * * *", Timezone: "Mars"}} },
+		"schedules[0].event":    func(s *Spec) { s.Schedules = []Schedule{{Rate: "1 hour", Event: JSON("{")}} },
+		"schedules[1]":          func(s *Spec) { s.Schedules = []Schedule{{Rate: "1 hour"}, {Rate: "1 hour"}} },
+
 		"cpu_profile.memory":  func(s *Spec) { s.CPUProfile = &CPUProfile{Memory: 1} },
 		"cpu_profile.cpus":    func(s *Spec) { s.CPUProfile = &CPUProfile{CPUs: -1} },
 		"cpu_profile.timeout": func(s *Spec) { s.CPUProfile = &CPUProfile{Timeout: Duration(25 * time.Hour)} },

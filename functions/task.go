@@ -70,8 +70,8 @@ type Task struct {
 	Upload   *Multipart      `json:"upload,omitempty"` // when the awaited file comes in parts
 	Form     bool            `json:"form,omitempty"`   // when an HTML form sends the awaited file
 
-	// Parent is the task whose output this one works on, and Depth how many such
-	// tasks stand in line before it: what bounds functions that feed each other.
+	// Parent is the task whose output or end this one works on, and Depth how many
+	// such tasks stand in line before it: what bounds functions that feed each other.
 	Parent TaskID `json:"parent,omitempty"`
 	Depth  int    `json:"depth,omitempty"`
 

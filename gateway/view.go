@@ -29,19 +29,25 @@ type taskView struct {
 	Outputs         []outputView        `json:"outputs,omitempty"`
 	Purged          functions.Purged    `json:"purged,omitzero"` // kinds of its stored files that are not kept any more, and since when
 	Failure         *functions.Failure  `json:"failure,omitempty"`
-	Parent          functions.TaskID    `json:"parent,omitempty"` // whose output it works on
+	Parent          functions.TaskID    `json:"parent,omitempty"` // whose output or end it works on
 	Depth           int                 `json:"depth,omitempty"`  // tasks in line before it
 	Source          string              `json:"source"`
 	CallID          string              `json:"call_id,omitempty"`
 	Metadata        json.RawMessage     `json:"metadata,omitempty"`
 	Webhook         string              `json:"webhook,omitempty"` // told of the end
 	Priority        int                 `json:"priority"`
-	CreatedAt       time.Time           `json:"created_at"`
-	QueuedAt        time.Time           `json:"queued_at,omitzero"`
-	NotBefore       time.Time           `json:"not_before,omitzero"`
-	StartedAt       time.Time           `json:"started_at,omitzero"` // of the newest attempt
-	FinishedAt      time.Time           `json:"finished_at,omitzero"`
-	Seq             uint64              `json:"seq"`
+
+	Retries   *functions.Retries      `json:"retries,omitempty"`    // of its own
+	MaxAge    functions.Duration      `json:"max_age,omitempty"`    // of its own
+	OnSuccess []functions.Destination `json:"on_success,omitempty"` // where the record of its end goes
+	OnFailure []functions.Destination `json:"on_failure,omitempty"`
+
+	CreatedAt  time.Time `json:"created_at"`
+	QueuedAt   time.Time `json:"queued_at,omitzero"`
+	NotBefore  time.Time `json:"not_before,omitzero"`
+	StartedAt  time.Time `json:"started_at,omitzero"` // of the newest attempt
+	FinishedAt time.Time `json:"finished_at,omitzero"`
+	Seq        uint64    `json:"seq"`
 }
 
 type outputView struct {
@@ -65,6 +71,7 @@ func (g *Gateway) view(t *functions.Task) taskView {
 		Purged: t.Purged, Failure: t.Failure, Parent: t.Parent, Depth: t.Depth, Source: t.Source, CallID: t.CallID, Metadata: t.Metadata, Webhook: t.Webhook, Priority: t.Priority,
 		CreatedAt: t.CreatedAt, QueuedAt: t.QueuedAt, NotBefore: t.NotBefore, FinishedAt: t.FinishedAt, Seq: t.Seq,
 	}
+	v.Retries, v.MaxAge, v.OnSuccess, v.OnFailure = t.Retries, t.MaxAge, t.OnSuccess, t.OnFailure
 	if v.Attempts == nil {
 		v.Attempts = []functions.Attempt{}
 	}

@@ -92,6 +92,10 @@ func (t *term) detach(s slot) {
 		delete(t.queue.avoids, s)
 		e.picky = false
 	}
+	if e.aged {
+		delete(t.queue.ages, s)
+		e.aged = false
+	}
 	t.shares.drop(e.shares)
 	e.shares = 0
 	delete(t.undecided, s)
@@ -107,6 +111,9 @@ func (t *term) enqueue(s slot, task *functions.Task, kind functions.Kind) {
 	e.only = task.Only != ""
 	e.route = t.routes.put(task.Route)
 	e.shares = t.shares.take(functions.Shares(task.Inputs))
+	if task.MaxAge > 0 {
+		t.queue.ages[s], e.aged = int32(task.MaxAge.Std()/time.Second), true
+	}
 	e.prio = int8(max(-100, min(task.Priority, 100)))
 	if task.Priority == 0 && v.known {
 		e.prio = int8(v.fn.Priority)
@@ -124,10 +131,17 @@ func (t *term) enqueue(s slot, task *functions.Task, kind functions.Kind) {
 	e.since = since.UnixNano()
 	if task.NotBefore.After(t.now) {
 		e.where, e.entered = delayed, task.NotBefore.UnixNano()
+		if e.aged {
+			e.entered = task.CreatedAt.UnixNano()
+		}
 		t.alarms.set(s, task.NotBefore)
 		return
 	}
-	e.entered = min(max(since.UnixNano(), task.QueuedAt.UnixNano()), t.now.UnixNano())
+	e.entered = max(since.UnixNano(), task.QueuedAt.UnixNano())
+	if e.aged {
+		e.entered = task.CreatedAt.UnixNano()
+	}
+	e.entered = min(e.entered, t.now.UnixNano())
 	t.enter(s)
 }
 
@@ -150,12 +164,15 @@ func (t *term) enter(s slot) {
 	v := t.versions[e.fn]
 	e.where = waiting
 	k := laneKey{fn: e.fn, prio: int16(e.prio), demand: e.demand, shares: e.shares, front: e.front, picky: e.picky, size: t.laneSize(e)}
+	if e.aged {
+		k.age = t.queue.ages[s]
+	}
 	if k.shares > maxShareLanes {
 		k.shares, k.picky = 0, true
 	}
-	t.queue.push(s, t.queue.lane(k, v))
-	due := time.Unix(0, e.entered).Add(v.queueTimeout())
-	t.expiry = earlier(t.expiry, due)
+	li := t.queue.lane(k, v)
+	t.queue.push(s, li)
+	t.expiry = earlier(t.expiry, t.queue.lanes[li].due(e))
 }
 
 // hold notes that the log has an attempt on a node.

@@ -24,7 +24,7 @@ func (t *term) explain(id functions.TaskID) (functions.Waiting, bool) {
 		left := time.Unix(0, t.alarms.all[e.next].at).Sub(t.now)
 		return because(functions.WaitUpload, "its upload has not arrived; it expires in %s", short(left)), true
 	case delayed:
-		at := time.Unix(0, e.entered)
+		at := time.Unix(0, t.alarms.all[e.next].at)
 		return because(functions.WaitDelay, "it is not to start before %s, in %s", at.UTC().Format(time.TimeOnly+"Z"), short(at.Sub(t.now))), true
 	case proposed:
 		return because(functions.WaitTurn, "a place was found; the decision is being written"), true

@@ -57,8 +57,7 @@ func (t *term) rule(task *functions.Task, v functions.Verdict) {
 	t.verdicts = append(t.verdicts, functions.Event{Kind: functions.Release, Task: task.ID, At: t.now, Rel: &v})
 }
 
-// expireQueued ends the tasks that have waited for too long. Within a lane all
-// have the same limit and the oldest is first.
+// expireQueued ends the tasks that have waited for too long.
 func (t *term) expireQueued() {
 	t.expiry = time.Time{}
 	for _, lv := range t.queue.levels {
@@ -70,25 +69,49 @@ func (t *term) expireQueued() {
 	}
 }
 
+// expireLane looks at the first task alone where that is the first to be due: all
+// of a lane have one limit, and their waits began in the lane's order. Only tasks
+// that came back from an attempt with a limit on their whole age stand in another.
 func (t *term) expireLane(l *lane) {
-	limit := l.version.queueTimeout()
-	for l.n > 0 {
-		due := time.Unix(0, t.pool.at(l.head).entered).Add(limit)
-		if due.After(t.now) {
+	for s := l.head; s != none; {
+		e := t.pool.at(s)
+		next := e.next
+		if due := l.due(e); due.After(t.now) {
 			t.expiry = earlier(t.expiry, due)
-			return
+			if l.age == 0 || !l.front {
+				return
+			}
+		} else {
+			t.queue.remove(s)
+			t.expire(s, functions.QueueExpired, l.overdue())
 		}
-		s := l.head
-		t.queue.remove(s)
-		t.expire(s, functions.QueueExpired, fmt.Sprintf("no place was free in %s", limit))
+		s = next
 	}
+}
+
+// due is when a task of the lane expires.
+func (l *lane) due(e *entry) time.Time { return time.Unix(0, e.entered).Add(l.limit()) }
+
+// limit is how long a task of the lane may wait.
+func (l *lane) limit() time.Duration {
+	if l.age > 0 {
+		return time.Duration(l.age) * time.Second
+	}
+	return l.version.queueTimeout()
+}
+
+func (l *lane) overdue() string {
+	if l.age > 0 {
+		return fmt.Sprintf("no place was free before it was %s old, its limit", l.limit())
+	}
+	return fmt.Sprintf("no place was free in %s", l.limit())
 }
 
 // expire ends a task that waited past its limit.
 func (t *term) expire(s slot, class functions.Class, message string) {
 	e := t.pool.at(s)
 	e.where = settling
-	hint := "raise queue_timeout, or add nodes"
+	hint := "raise queue_timeout, or the age that the call allows, or add nodes"
 	if class == functions.UploadExpired {
 		hint = "ask for a new upload and send the bytes sooner"
 	}

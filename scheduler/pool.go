@@ -58,7 +58,7 @@ type entry struct {
 	key      key
 	seq      uint64 // of the last change known
 	since    int64  // ns: when the wait began that spill_after counts
-	entered  int64  // ns: when it became ready; queue_timeout counts from here
+	entered  int64  // ns: when it became ready, or was accepted if its age is limited: the limit counts from here
 	next     slot   // in its lane; its place in the heap while delayed; the next free entry
 	prev     slot
 	lane     int32 // -1 outside lanes
@@ -73,6 +73,7 @@ type entry struct {
 	picky    bool // has an avoidance
 	only     bool // its device was fixed by a respawn or a client
 	front    bool
+	aged     bool // has a limit on its age
 	demand   demand
 	prio     int8
 	size     size // of its inputs

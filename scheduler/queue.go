@@ -28,6 +28,7 @@ type laneKey struct {
 	front  bool  // was released after an attempt: goes before those that never ran
 	picky  bool  // has places to avoid: its tasks are not alike
 	size   size  // of inputs, where the device depends on it
+	age    int32 // seconds that its tasks may be old; 0 = the function's queue_timeout counts
 }
 
 // lane is a first-in-first-out list of queued tasks, linked through the pool.
@@ -66,6 +67,7 @@ type queue struct {
 	lines  map[lineKey]*line
 	levels []*level // highest priority first
 	avoids map[slot]*avoidance
+	ages   map[slot]int32 // seconds that a task may be old, of those that have a limit of their own
 	n      int
 }
 
@@ -75,7 +77,7 @@ type lineKey struct {
 }
 
 func newQueue(p *pool) *queue {
-	return &queue{pool: p, byKey: map[laneKey]int32{}, lines: map[lineKey]*line{}, avoids: map[slot]*avoidance{}}
+	return &queue{pool: p, byKey: map[laneKey]int32{}, lines: map[lineKey]*line{}, avoids: map[slot]*avoidance{}, ages: map[slot]int32{}}
 }
 
 // lane returns the lane of a key, making it when it is new.

@@ -56,24 +56,36 @@ func byClass(t *functions.Task, fn functions.Function, f functions.Failure, v vi
 	return end(functions.Failed, "%s is not worth another try", f.Class)
 }
 
-// afterUser retries as the function's own policy says.
+// afterUser retries as the call's own policy says, or else the function's.
 func afterUser(t *functions.Task, fn functions.Function, f functions.Failure, v view) functions.Verdict {
-	n := count(t, func(a functions.Attempt) bool { return ownFault(a.Failure.Class) })
-	if n <= fn.Retries.Max {
-		pause := doubled(fn.Retries.Backoff.Std(), n, maxBackoff)
-		return functions.Verdict{
-			To: functions.Queued, NotBefore: v.Now.Add(pause),
-			Why: fmt.Sprintf("retry %d of %d in %s: %s", n, fn.Retries.Max, pause, f.Class),
-		}
+	policy, whose := fn.Retries, "function"
+	if t.Retries != nil {
+		policy, whose = *t.Retries, "call"
 	}
 	to := functions.Failed
 	if f.Class == functions.TimedOutRun {
 		to = functions.TimedOut
 	}
-	if fn.Retries.Max == 0 {
-		return end(to, "%s, and the function has no retries", f.Class)
+	n := count(t, func(a functions.Attempt) bool { return ownFault(a.Failure.Class) })
+	if n <= policy.Max {
+		pause := doubled(policy.Backoff.Std(), n, maxBackoff)
+		if tooOld(t, v.Now.Add(pause)) {
+			return end(to, "%s, and a retry in %s would be past the age of %s that the call allows", f.Class, pause, t.MaxAge)
+		}
+		return functions.Verdict{
+			To: functions.Queued, NotBefore: v.Now.Add(pause),
+			Why: fmt.Sprintf("retry %d of %d in %s: %s", n, policy.Max, pause, f.Class),
+		}
 	}
-	return end(to, "%s, and all %d retries are used", f.Class, fn.Retries.Max)
+	if policy.Max == 0 {
+		return end(to, "%s, and the %s has no retries", f.Class, whose)
+	}
+	return end(to, "%s, and all %d retries are used", f.Class, policy.Max)
+}
+
+// tooOld reports whether the task has outlived its own limit by then.
+func tooOld(t *functions.Task, then time.Time) bool {
+	return t.MaxAge > 0 && then.Sub(t.CreatedAt) > t.MaxAge.Std()
 }
 
 func ownFault(c functions.Class) bool {
@@ -104,7 +116,11 @@ func afterPlatform(t *functions.Task, fn functions.Function, f functions.Failure
 	if counted >= maxPlatformTries {
 		return end(functions.Failed, "%d failures of the platform in a row, the last one %s", counted, causeOf(f))
 	}
-	if limit := fn.QueueTimeout.Std(); limit > 0 && v.Now.Sub(since) > limit {
+	limit := fn.QueueTimeout.Std()
+	if t.MaxAge > 0 {
+		limit = t.MaxAge.Std()
+	}
+	if limit > 0 && v.Now.Sub(since) > limit {
 		return end(functions.Failed, "%s, and no place was found in %s", causeOf(f), limit)
 	}
 	first := minPlatformPause

@@ -69,7 +69,7 @@ type IngestConfig struct {
 	SQSRegion   string        `yaml:"sqs_region" env:"SQS_REGION"`     // empty = as AWS's own settings or the URL say
 	SQSEndpoint string        `yaml:"sqs_endpoint" env:"SQS_ENDPOINT"` // where the service answers, if it is not AWS
 	Overlap     time.Duration `yaml:"overlap" env:"OVERLAP"`           // of listings: what clocks may differ by
-	MaxDepth    int           `yaml:"max_depth" env:"MAX_DEPTH"`       // of functions that feed each other
+	MaxDepth    int           `yaml:"max_depth" env:"MAX_DEPTH"`       // of functions that feed or follow each other
 }
 
 // EngineConfig is the log: embedded when URL is empty.
@@ -151,7 +151,7 @@ func (c *Config) bind(f *pflag.FlagSet) {
 	f.StringSliceVar(&c.Ingest.SQSURLs, "ingest-sqs-url", c.Ingest.SQSURLs, "queue that AWS fills with events of stored objects; may be repeated")
 	f.StringVar(&c.Ingest.SQSRegion, "ingest-sqs-region", c.Ingest.SQSRegion, "region of the queues; default as AWS's own settings or the URL say")
 	f.StringVar(&c.Ingest.SQSEndpoint, "ingest-sqs-endpoint", c.Ingest.SQSEndpoint, "where the queue service answers, if it is not AWS")
-	f.IntVar(&c.Ingest.MaxDepth, "ingest-max-depth", c.Ingest.MaxDepth, "most tasks in line, each started by an output of the one before")
+	f.IntVar(&c.Ingest.MaxDepth, "ingest-max-depth", c.Ingest.MaxDepth, "most tasks in line, each started by the one before or an output of it")
 	f.StringVar(&c.Engine.Listen, "engine-listen", c.Engine.Listen, "address where nodes on other machines connect")
 	f.StringVar(&c.Engine.URL, "engine-url", c.Engine.URL, "URL of the engine, such as nats://server:4222")
 	f.Var((*folderFlag)(&c.Inputs.Shares), "share", "a shared folder that is mounted here, for inputs of tasks; may be repeated, and adds to the file's")

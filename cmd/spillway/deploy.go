@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/spillway/spillway/functions"
 	"github.com/spillway/spillway/functions/objects"
@@ -12,8 +13,8 @@ import (
 )
 
 // deployer is the registry as the gateway sees it: deploying a function also
-// makes the buckets that it watches, and has the store report on them; deleting one
-// forgets what AWS Lambda's API keeps of it.
+// makes the buckets that it watches or writes to, and has the store report on them;
+// deleting one forgets what AWS Lambda's API keeps of it.
 type deployer struct {
 	*tasklog.Registry
 	store    *objects.Store
@@ -30,6 +31,14 @@ func (d *deployer) Deploy(ctx context.Context, spec functions.Spec) (functions.F
 	for _, t := range spec.Triggers {
 		if err := d.store.EnsureBucket(ctx, t.Bucket); err != nil {
 			return functions.Function{}, false, fmt.Errorf("make the watched bucket %s: %w", t.Bucket, err)
+		}
+	}
+	for _, to := range slices.Concat(spec.OnSuccess, spec.OnFailure) {
+		if to.Bucket == "" {
+			continue
+		}
+		if err := d.store.EnsureBucket(ctx, to.Bucket); err != nil {
+			return functions.Function{}, false, fmt.Errorf("make the bucket %s of a destination: %w", to.Bucket, err)
 		}
 	}
 	_, err := d.Latest(spec.Name)

@@ -44,7 +44,10 @@ var allowed = map[string][]string{
 
 	"gateway/lambda/sigv4": {},
 
-	"gateway/webhooks":  {"functions", "github.com/prometheus/...", "golang.org/x/sync/..."},
+	"gateway/ends":      {"functions", "golang.org/x/sync/..."},
+	"gateway/webhooks":  {"functions", "gateway/ends", "github.com/prometheus/..."},
+	"gateway/schedules": {"functions", "gateway/content", "gateway/intake"},
+	"gateway/chain":     {"functions", "gateway/content", "gateway/ends", "gateway/intake", "github.com/prometheus/..."},
 	"gateway/retention": {"functions", "gateway/intake", "github.com/prometheus/..."},
 
 	"scheduler": {"functions", "golang.org/x/sync/..."},

@@ -69,5 +69,5 @@ func (s *server) hooks() gateway.Mount {
 
 // publishers hear every change that the log makes.
 func (s *server) publishers() []func([]functions.Change) {
-	return []func([]functions.Change){s.gateway.Feed.Publish, s.scheduler.Notify, s.ingest.Changed, s.webhooks.Changed}
+	return []func([]functions.Change){s.gateway.Feed.Publish, s.scheduler.Notify, s.ingest.Changed, s.webhooks.Changed, s.chain.Changed}
 }

@@ -11,8 +11,11 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
+	_ "time/tzdata" // schedules name time zones, wherever this runs
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/spillway/spillway/functions"
@@ -21,11 +24,13 @@ import (
 	"github.com/spillway/spillway/functions/taskdb"
 	"github.com/spillway/spillway/functions/tasklog"
 	"github.com/spillway/spillway/gateway"
+	"github.com/spillway/spillway/gateway/chain"
 	"github.com/spillway/spillway/gateway/dashboard"
 	"github.com/spillway/spillway/gateway/ingest"
 	"github.com/spillway/spillway/gateway/ingest/sqs"
 	"github.com/spillway/spillway/gateway/intake"
 	"github.com/spillway/spillway/gateway/retention"
+	"github.com/spillway/spillway/gateway/schedules"
 	"github.com/spillway/spillway/gateway/seed"
 	"github.com/spillway/spillway/gateway/webhooks"
 	"github.com/spillway/spillway/runtime/node"
@@ -49,9 +54,11 @@ type server struct {
 	deployer  *deployer
 	retention *retention.Retention // sweeps while this server leads
 	gateway   *gateway.Gateway
-	webhooks  *webhooks.Webhooks // tells of ends while this server leads
-	node      *node.Node         // nil on a server without a node
-	release   func()             // lets go of the node's driver; nil on a server without a node
+	webhooks  *webhooks.Webhooks   // tells of ends while this server leads
+	chain     *chain.Chain         // hands on their records, likewise
+	schedules *schedules.Schedules // starts tasks, likewise
+	node      *node.Node           // nil on a server without a node
+	release   func()               // lets go of the node's driver; nil on a server without a node
 }
 
 // runServer builds and runs a server until ctx ends:
@@ -147,6 +154,10 @@ func (s *server) build(ctx context.Context, withNode bool) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := s.buildChain(ctx, door); err != nil {
+		return err
+	}
+	s.schedules = schedules.New(schedules.Config{Functions: s.functions, Door: door, Logger: s.log})
 	if s.gateway, err = gateway.New(gateway.Config{
 		Door: door, Appender: s.engine, Tasks: read, Objects: s.store, Scheduler: s.scheduler, NodeLogs: s.engine,
 		Functions: s.deployer, Ingest: s.ingest, Deliveries: deliveries, Parse: spec.Parse,
@@ -154,7 +165,7 @@ func (s *server) build(ctx context.Context, withNode bool) (err error) {
 		Ready:      map[string]func(context.Context) error{"engine": s.engineReady, "store": s.store.Ready, "scheduler": s.nodeReady},
 		Mounts:     []gateway.Mount{old.Routes},
 		OpenMounts: []gateway.Mount{s.hooks(), page.Routes, s.buildLambda(door, read).Routes},
-		Collectors: append(append(s.retention.Collectors(), s.webhooks.Collectors()...), s.ingest),
+		Collectors: slices.Concat(s.retention.Collectors(), s.webhooks.Collectors(), s.chain.Collectors(), []prometheus.Collector{s.ingest}),
 		Sweep:      min(s.cfg.Reconcile, 30*time.Second),
 		Version:    version, Log: s.log, Nodes: s.engine,
 	}); err != nil {
@@ -256,6 +267,15 @@ func (s *server) lead(ctx context.Context, epoch uint64) error {
 	})
 	work.Go(func() error { return s.retention.Run(ctx) })
 	work.Go(func() error { return s.webhooks.Run(ctx) })
+	work.Go(func() error { return s.chain.Run(ctx) })
+	work.Go(func() error {
+		select {
+		case <-s.functions.Ready():
+			return s.schedules.Run(ctx)
+		case <-ctx.Done():
+			return nil
+		}
+	})
 	return work.Wait()
 }
 

@@ -2,6 +2,7 @@ package spec
 
 import (
 	"encoding"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
@@ -58,6 +59,9 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, field string) error {
 	case tag == "!!binary" || !strings.HasPrefix(tag, "!!"):
 		return bad(n.Line, field, "the tag %.40s is not allowed", tag)
 	}
+	if v.Type() == reflect.TypeFor[functions.JSON]() {
+		return d.json(n, v, field)
+	}
 	if v.Kind() == reflect.Pointer {
 		v.Set(reflect.New(v.Type().Elem()))
 		v = v.Elem()
@@ -90,6 +94,54 @@ func (d *decoder) text(n *yaml.Node, u encoding.TextUnmarshaler, field string) e
 		e.Hint = why.Hint
 	}
 	return e
+}
+
+// json reads a value of any shape.
+func (d *decoder) json(n *yaml.Node, v reflect.Value, field string) error {
+	value, err := d.anything(n, field)
+	if err != nil {
+		return err
+	}
+	b, err := json.Marshal(value)
+	if err != nil {
+		return bad(n.Line, field, "cannot be written as JSON: %v", err)
+	}
+	v.SetBytes(b)
+	return nil
+}
+
+func (d *decoder) anything(n *yaml.Node, field string) (any, error) {
+	tag := n.ShortTag()
+	switch {
+	case n.Kind == yaml.AliasNode || n.Anchor != "":
+		return nil, bad(n.Line, field, "aliases and anchors are not allowed")
+	case tag == "!!binary" || !strings.HasPrefix(tag, "!!"):
+		return nil, bad(n.Line, field, "the tag %.40s is not allowed", tag)
+	case n.Kind == yaml.MappingNode:
+		object := map[string]any{}
+		return object, d.pairs(n, field, func(key string, _, val *yaml.Node) (err error) {
+			object[key], err = d.anything(val, join(field, key))
+			return err
+		})
+	case n.Kind == yaml.SequenceNode:
+		list := make([]any, len(n.Content))
+		for i, elem := range n.Content {
+			var err error
+			if list[i], err = d.anything(elem, fmt.Sprintf("%s[%d]", field, i)); err != nil {
+				return nil, err
+			}
+		}
+		return list, nil
+	}
+	switch tag {
+	case "!!null", "!!bool", "!!int", "!!float":
+		var v any
+		if err := n.Decode(&v); err != nil {
+			return nil, bad(n.Line, field, "%.60q cannot be read", n.Value)
+		}
+		return v, nil
+	}
+	return n.Value, nil // a date is a text here
 }
 
 // pairs calls each for every key of a mapping, once.

@@ -51,6 +51,13 @@ triggers:
     content_types: ["audio/*"]
     device: auto
   - bucket: calls
+on_success: [{function: summary}]
+on_failure:
+  - function: alarm
+  - {bucket: ends, prefix: failed/}
+schedules:
+  - {cron: "0 7 * * MON-FRI", timezone: Europe/Berlin, event: {kind: [daily, 2], since: 2026-01-01, no: null}}
+  - rate: 5 minutes
 `
 
 func TestParseFull(t *testing.T) {
@@ -60,7 +67,8 @@ func TestParseFull(t *testing.T) {
 	}
 	if s.Name != "speech" || s.Env["THREADS"] != "4" || s.Env["DEBUG"] != "yes" || s.GPU.Memory != 6*functions.GiB || *s.SpillAfter != 0 || s.Device != functions.Fastest || s.SpillQueue != 10 ||
 		s.CPUProfile.Command[4] != "--fp32" || s.CPUProfile.Timeout.Std() != time.Hour || s.Limits.CPUs != 1.5 || !s.KeepFailed ||
-		s.Retries.Max != 2 || s.Triggers[1].Bucket != "calls" || s.Handles[1] != functions.Video || s.Contract != functions.TaskContract || s.Limits.Pids != 256 {
+		s.Retries.Max != 2 || s.Triggers[1].Bucket != "calls" || s.OnSuccess[0].Function != "summary" || s.OnFailure[1].Prefix != "failed/" ||
+		s.Schedules[1].Rate != "5 minutes" || string(s.Schedules[0].Event) != `{"kind":["daily",2],"no":null,"since":"2026-01-01"}` || s.Handles[1] != functions.Video || s.Contract != functions.TaskContract || s.Limits.Pids != 256 {
 		t.Errorf("got %+v", s)
 	}
 	again, err := write(s)
@@ -119,6 +127,12 @@ func TestParseNamesLineAndKey(t *testing.T) {
 		{"reserved variable on the CPU", head + "cpu_profile:\n  env: {CUDA_VISIBLE_DEVICES: '0'}\n", "line 4", "cpu_profile.env", "CUDA_VISIBLE_DEVICES"},
 		{"bad class", head + "handles:\n- audio\n- web\n", "line 5", "handles[1]", "web"},
 		{"trigger without bucket", head + "triggers:\n- bucket: inbox\n- prefix: x\n", "line 5", "triggers[1].bucket", "missing"},
+		{"destination without a name", head + "on_success:\n- function: b\n- prefix: x\n", "line 5", "on_success[1].function", "missing"},
+		{"two destinations in one", head + "on_failure:\n- function: b\n  bucket: ends\n", "line 5", "on_failure[0].bucket", "beside a function"},
+		{"bad schedule", head + "schedules:\n- cron: 0 25 * * *\n", "line 4", "schedules[0].cron", "hour"},
+		{"event with an alias", head + "schedules:\n- rate: 1 day\n  event:\n    a: &x 1\n", "line 6", "schedules[0].event.a", "anchors"},
+		{"event with a tag", head + "schedules:\n- rate: 1 day\n  event: [!!binary aGk=]\n", "line 5", "schedules[0].event[0]", "tag"},
+		{"event that JSON has not", head + "schedules:\n- rate: 1 day\n  event: .inf\n", "line 5", "schedules[0].event", "JSON"},
 		{"bad content type", head + "triggers:\n- bucket: inbox\n  content_types: [audio]\n", "line 5", "triggers[0].content_types", "type/subtype"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -13,7 +13,7 @@ import (
 	"github.com/spillway/spillway/functions"
 )
 
-// Deliveries are the webhook calls that are to be made or were made lately, and
+// Deliveries are the tellings of ends that are to be made or were made lately, and
 // how far the log has been searched for tasks that ended. The leader writes them.
 type Deliveries struct {
 	kv jetstream.KeyValue
@@ -22,11 +22,20 @@ type Deliveries struct {
 // searched is the key of the mark.
 const searched = "searched"
 
-// Deliveries makes the bucket if it is missing.
+// Deliveries are those to webhooks. It makes their bucket if it is missing.
 func (l *Log) Deliveries(ctx context.Context) (*Deliveries, error) {
-	kv, err := l.js.KeyValue(ctx, deliveryBucket)
+	return l.deliveries(ctx, deliveryBucket)
+}
+
+// Chains are those to destinations. It makes their bucket if it is missing.
+func (l *Log) Chains(ctx context.Context) (*Deliveries, error) {
+	return l.deliveries(ctx, chainBucket)
+}
+
+func (l *Log) deliveries(ctx context.Context, bucket string) (*Deliveries, error) {
+	kv, err := l.js.KeyValue(ctx, bucket)
 	if errors.Is(err, jetstream.ErrBucketNotFound) {
-		kv, err = l.js.CreateOrUpdateKeyValue(ctx, deliveriesConfig(l.replicas))
+		kv, err = l.js.CreateOrUpdateKeyValue(ctx, deliveriesConfig(bucket, l.replicas))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open the deliveries: %w", errLog(err))

@@ -17,6 +17,7 @@ const (
 	markBucket     = "MARKS"
 	deliveryBucket = "DELIVERIES"
 	lambdaBucket   = "LAMBDA"
+	chainBucket    = "CHAINS"
 	leaseBucket    = "LEASE"
 	leaseKey       = "scheduler"
 )
@@ -104,8 +105,8 @@ func lambdaConfig(replicas int) jetstream.KeyValueConfig {
 // waits that long to tell of its end.
 const deliveryAge = 14 * 24 * time.Hour
 
-func deliveriesConfig(replicas int) jetstream.KeyValueConfig {
-	return jetstream.KeyValueConfig{Bucket: deliveryBucket, Storage: jetstream.FileStorage, History: 1, Replicas: replicas, TTL: deliveryAge}
+func deliveriesConfig(bucket string, replicas int) jetstream.KeyValueConfig {
+	return jetstream.KeyValueConfig{Bucket: bucket, Storage: jetstream.FileStorage, History: 1, Replicas: replicas, TTL: deliveryAge}
 }
 
 // leaseConfig keeps the lease in memory, so that a restart of a single server

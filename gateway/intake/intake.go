@@ -101,7 +101,7 @@ type Call struct {
 	Upload      *functions.Multipart // how the first comes in parts, when it does
 	Form        bool                 // an HTML form sends it
 
-	Parent functions.TaskID // whose output it works on; empty = none
+	Parent functions.TaskID // whose output or end it works on; empty = none
 	Depth  int              // tasks in line before it
 
 	Source   string // http, upload, seed, s3, lambda, cli, chain, schedule

@@ -7,9 +7,11 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"github.com/spillway/spillway/functions"
 	"github.com/spillway/spillway/gateway/content"
@@ -188,6 +190,30 @@ func TestAcceptFillsTheTask(t *testing.T) {
 	}
 }
 
+func TestDestinationsOfTheCallBeforeTheFunctions(t *testing.T) {
+	usual := []functions.Destination{{Function: "b"}}
+	own := []functions.Destination{{Bucket: "ends"}}
+	w, door := newWorld(functions.Spec{OnSuccess: usual, OnFailure: usual})
+	for name, c := range map[string]struct {
+		call intake.Call
+		want []functions.Destination
+	}{
+		"the function's": {intake.Call{}, usual},
+		"its own":        {intake.Call{OnSuccess: own, OnFailure: own, MaxAge: time.Minute, Retries: &functions.Retries{Max: 2}}, own},
+		"none":           {intake.Call{OnSuccess: []functions.Destination{}, OnFailure: []functions.Destination{}}, nil},
+	} {
+		c.call.Function = "f"
+		ticket, err := door.Accept(t.Context(), c.call)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := w.tasks[ticket.Task.ID]
+		if !slices.Equal(got.OnSuccess, c.want) || !slices.Equal(got.OnFailure, c.want) || got.MaxAge.Std() != c.call.MaxAge || got.Retries != c.call.Retries {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+}
+
 func TestAcceptRefuses(t *testing.T) {
 	two := []functions.Input{{Name: "a"}, {Name: "a"}}
 	for _, c := range []struct {
@@ -207,6 +233,10 @@ func TestAcceptRefuses(t *testing.T) {
 		{"two inputs of one name", intake.Call{Function: "f", Inputs: two}, functions.ErrInvalid, "duplicate_input"},
 		{"a foreign id", intake.Call{Function: "f", ID: "x"}, functions.ErrInvalid, "bad_task_id"},
 		{"a bad key", intake.Call{Function: "f", Key: "a\nb"}, functions.ErrInvalid, "bad_header"},
+		{"too many retries", intake.Call{Function: "f", Retries: &functions.Retries{Max: 11}}, functions.ErrInvalid, "bad_retries"},
+		{"a fraction of a second", intake.Call{Function: "f", MaxAge: 1500 * time.Millisecond}, functions.ErrInvalid, "bad_max_age"},
+		{"no destination", intake.Call{Function: "f", OnSuccess: []functions.Destination{{}}}, functions.ErrInvalid, "bad_destination"},
+		{"a bad bucket", intake.Call{Function: "f", OnFailure: []functions.Destination{{Bucket: "results"}}}, functions.ErrInvalid, "bad_destination"},
 		{"a full queue", intake.Call{Function: "f"}, functions.ErrThrottled, "queue_full"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

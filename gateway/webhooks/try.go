@@ -13,9 +13,8 @@ import (
 )
 
 const (
-	mostCalls = 16               // calls at once
-	callTime  = 15 * time.Second // of one call, as Standard Webhooks advises
-	mostKept  = 5                // tries that a delivery remembers
+	callTime = 15 * time.Second // of one call, as Standard Webhooks advises
+	mostKept = 5                // tries that a delivery remembers
 )
 
 // pauses are how long it waits after each try that failed: a day and a half in all.
@@ -30,11 +29,6 @@ type message struct {
 	Timestamp time.Time        `json:"timestamp"`
 	TaskID    functions.TaskID `json:"task_id"`
 	Data      json.RawMessage  `json:"data"`
-}
-
-// messageID tells receivers which messages are the same.
-func messageID(t *functions.Task) string {
-	return fmt.Sprintf("end_%s_%d", t.ID, t.FinishedAt.UnixMilli())
 }
 
 // try makes one call and returns the delivery after it.

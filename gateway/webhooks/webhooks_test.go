@@ -16,6 +16,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/spillway/spillway/functions"
+	"github.com/spillway/spillway/gateway/ends"
 )
 
 // check is written from the text of Standard Webhooks, not from sign.
@@ -175,7 +176,7 @@ func TestMoreEndsThanAreKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
 		defer w.leading()()
-		n := mostEnds + 500
+		n := ends.MostWaiting + 500
 		for i := range n {
 			w.set(functions.TaskID(fmt.Sprintf("0190c3a5-0000-7000-8000-%012d", i)), fmt.Sprintf("https://hook/%d", i), functions.Succeeded, true)
 		}

@@ -1,4 +1,4 @@
-package webhooks
+package ends
 
 import (
 	"container/heap"

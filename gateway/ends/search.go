@@ -1,4 +1,4 @@
-package webhooks
+package ends
 
 import (
 	"context"
@@ -13,21 +13,21 @@ var errFound = errors.New("all is read")
 
 // search reads the log from the mark to its present end, and keeps a delivery for
 // each task that ended there. It returns that end: what comes after, Changed hears.
-func (w *Webhooks) search(ctx context.Context) (last uint64, err error) {
-	if last, err = w.cfg.Log.LastSeq(ctx); err != nil {
+func (t *Teller) search(ctx context.Context) (last uint64, err error) {
+	if last, err = t.cfg.Log.LastSeq(ctx); err != nil {
 		return 0, err
 	}
-	from, known, err := w.cfg.Outbox.Searched(ctx)
+	from, known, err := t.cfg.Outbox.Searched(ctx)
 	if err != nil {
 		return 0, err
 	}
-	if err := w.cfg.Tasks.WaitApplied(ctx, last); err != nil {
+	if err := t.cfg.Tasks.WaitApplied(ctx, last); err != nil {
 		return 0, err
 	}
 	if known && from < last {
-		err := w.cfg.Log.Tail(ctx, from, func(ctx context.Context, records []functions.Record) error {
+		err := t.cfg.Log.Tail(ctx, from, func(ctx context.Context, records []functions.Record) error {
 			for _, r := range records {
-				if err := w.ended(ctx, r); err != nil {
+				if err := t.ended(ctx, r); err != nil {
 					return err
 				}
 			}
@@ -37,33 +37,37 @@ func (w *Webhooks) search(ctx context.Context) (last uint64, err error) {
 			return nil
 		})
 		switch {
-		case errors.Is(err, w.cfg.Gap):
-			w.cfg.Logger.Warn("the log does not reach back to the last leader's mark: tasks that ended between are not told of", "mark", from)
+		case errors.Is(err, t.cfg.Gap):
+			t.cfg.Logger.Warn(t.cfg.What+": the log does not reach back to the last leader's mark: tasks that ended between are not told of", "mark", from)
 		case ctx.Err() != nil:
 			return 0, ctx.Err()
 		case !errors.Is(err, errFound):
 			return 0, fmt.Errorf("read the log for ended tasks: %w", err)
 		}
 	}
-	return last, w.cfg.Outbox.SetSearched(ctx, last)
+	return last, t.cfg.Outbox.SetSearched(ctx, last)
 }
 
 // ended keeps a delivery if the record may have ended its task and the task has.
-func (w *Webhooks) ended(ctx context.Context, r functions.Record) error {
+func (t *Teller) ended(ctx context.Context, r functions.Record) error {
 	switch r.Event.Kind {
 	case functions.Finish, functions.Release, functions.Control:
 	default:
 		return nil
 	}
-	t, err := w.cfg.Tasks.Task(ctx, r.Event.Task)
+	task, err := t.cfg.Tasks.Task(ctx, r.Event.Task)
 	if errors.Is(err, functions.ErrNotFound) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	if t.Webhook == "" || !t.State.Final() {
+	if !task.State.Final() {
 		return nil
 	}
-	return w.cfg.Outbox.Add(ctx, w.deliveryOf(&t))
+	d, ok := t.deliveryOf(&task)
+	if !ok {
+		return nil
+	}
+	return t.cfg.Outbox.Add(ctx, d)
 }
