@@ -68,7 +68,7 @@ RACE_PACKAGES = ./functions ./functions/taskdb ./functions/tasklog ./functions/s
 test: ## everything CI runs
 	@./deploy/setup.sh test
 	$(MAKE) check images minio gpuprobe race
-	SPILLWAY_REQUIRE_DOCKER=1 SPILLWAY_REQUIRE_OCI=1 SPILLWAY_REQUIRE_CONTAINERD=1 SPILLWAY_REQUIRE_NETNS=1 SPILLWAY_REQUIRE_GCC=1 REQUIRE_MINIO=1 REQUIRE_AWSCLI=1 REQUIRE_CHROMIUM=1 go test -timeout 30m -p 2 ./...
+	SPILLWAY_REQUIRE_DOCKER=1 SPILLWAY_REQUIRE_OCI=1 SPILLWAY_REQUIRE_CONTAINERD=1 SPILLWAY_REQUIRE_NETNS=1 SPILLWAY_REQUIRE_GCC=1 REQUIRE_MINIO=1 REQUIRE_AWSCLI=1 REQUIRE_BOTO3=1 REQUIRE_CHROMIUM=1 go test -timeout 30m -p 2 ./...
 
 bench: images minio ## benchmarks; figures, not gates
 	@./deploy/setup.sh bench
