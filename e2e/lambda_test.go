@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/spillway/spillway/e2e/harness"
 	"github.com/spillway/spillway/functions"
@@ -112,6 +113,7 @@ func TestLambdaClients(t *testing.T) {
 
 	t.Run("attach", func(t *testing.T) { attachedCalls(t, srv) })
 	t.Run("an impatient SDK", func(t *testing.T) { impatient(t, srv) })
+	t.Run("an event that fails", func(t *testing.T) { failedEvent(t, srv) })
 	t.Run("a GPU that fails", func(t *testing.T) { fallenBack(t, srv) })
 }
 
@@ -182,6 +184,34 @@ func impatient(t *testing.T, srv *harness.Server) {
 	if err := srv.JSON(t.Context(), "GET", "/v1/tasks?limit=1", nil, &all); err != nil || len(all.Tasks) != 1 || all.Tasks[0].ID != task.ID {
 		t.Errorf("the newest task is another: %+v, %v", all, err)
 	}
+}
+
+// failedEvent sets that events of a function are not retried, and who is told when
+// one has failed.
+func failedEvent(t *testing.T, srv *harness.Server) {
+	deploySpec(t, srv, "name: flaky\nimage: any\ndevice: never\nretries: {max: 5}\n")
+	deploySpec(t, srv, "name: mourner\nimage: any\ndevice: never\n")
+	const config = `{"MaximumRetryAttempts":0,"DestinationConfig":{"OnFailure":{"Destination":"arn:aws:lambda:eu-west-1:000000000000:function:mourner"}}}`
+	if _, _, body, err := srv.Call(t.Context(), "PUT", "/2019-09-25/functions/flaky/event-invoke-config", nil, strings.NewReader(config)); err != nil {
+		t.Fatalf("%v: %s", err, body)
+	}
+	_, h, _, err := srv.Call(t.Context(), "POST", "/2015-03-31/functions/flaky/invocations", map[string]string{"X-Amz-Invocation-Type": "Event"}, strings.NewReader(`{"exit":3}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	task, err := srv.WaitTask(t.Context(), functions.TaskID(h.Get("X-Amzn-RequestId")))
+	if err != nil || task.Status != "failed" || len(task.Attempts) != 1 {
+		t.Errorf("%+v, %v", task, err)
+	}
+	eventually(t, 20*time.Second, "the other function is told", func() bool {
+		var told struct {
+			Tasks []struct {
+				Source string `json:"source"`
+			} `json:"tasks"`
+		}
+		err := srv.JSON(t.Context(), "GET", "/v1/tasks?function=mourner", nil, &told)
+		return err == nil && len(told.Tasks) == 1 && told.Tasks[0].Source == "chain"
+	})
 }
 
 // fallenBack calls a function that prefers a GPU, on a host that cannot attach one.

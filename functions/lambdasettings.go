@@ -11,7 +11,7 @@ type LambdaSettings struct {
 
 	Aliases     map[string]Alias  `json:"aliases,omitempty"`
 	Async       AsyncConfig       `json:"async,omitzero"`
-	Concurrency *int              `json:"concurrency,omitempty"` // reserved; 0 refuses every call, nil means that none was reserved
+	Concurrency *int              `json:"concurrency,omitempty"` // 0 refuses every call; nil leaves it to the spec, which has any other number
 	Role        string            `json:"role,omitempty"`        // ARN that the client gave
 	Tags        map[string]string `json:"tags,omitempty"`
 }

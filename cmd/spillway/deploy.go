@@ -13,13 +13,15 @@ import (
 )
 
 // deployer is the registry as the gateway sees it: deploying a function also
-// makes the buckets that it watches or writes to, and has the store report on them.
+// makes the buckets that it watches or writes to, and has the store report on them;
+// deleting one forgets what AWS Lambda's API keeps of it.
 type deployer struct {
 	*tasklog.Registry
-	store   *objects.Store
-	ingest  *ingest.Ingest
-	marks   *tasklog.Marks
-	targets []string // notification targets of an external store
+	store    *objects.Store
+	ingest   *ingest.Ingest
+	marks    *tasklog.Marks
+	settings *tasklog.LambdaSettings
+	targets  []string // notification targets of an external store
 }
 
 // Deploy makes the spec the version in force. Buckets come first: a function
@@ -57,4 +59,16 @@ func (d *deployer) Deploy(ctx context.Context, spec functions.Spec) (functions.F
 		}
 	}
 	return fn, created, nil
+}
+
+// Delete takes the function out of force. A later function of the same name
+// begins with no aliases and no settings.
+func (d *deployer) Delete(ctx context.Context, name functions.Name) error {
+	if err := d.Registry.Delete(ctx, name); err != nil {
+		return err
+	}
+	if err := d.settings.Delete(ctx, name); err != nil {
+		return fmt.Errorf("%s is deleted, and its settings are not: %w", name, err)
+	}
+	return nil
 }

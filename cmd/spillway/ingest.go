@@ -19,11 +19,15 @@ func (s *server) buildIngest(ctx context.Context, door *intake.Door) error {
 	if err != nil {
 		return fmt.Errorf("open the marks of listings: %w", err)
 	}
+	settings, err := s.engine.LambdaSettings(ctx)
+	if err != nil {
+		return err
+	}
 	s.ingest = ingest.New(ingest.Config{
 		Functions: s.functions, Objects: s.store, Door: door, Tasks: s.tasks, Marks: marks,
 		Region: s.cfg.Store.Region, Every: s.cfg.Reconcile, Overlap: s.cfg.Ingest.Overlap, MaxDepth: s.cfg.Ingest.MaxDepth, Logger: s.log,
 	})
-	s.deployer = &deployer{Registry: s.functions, store: s.store, ingest: s.ingest, marks: marks, targets: s.cfg.Store.WebhookARNs}
+	s.deployer = &deployer{Registry: s.functions, store: s.store, ingest: s.ingest, marks: marks, settings: settings, targets: s.cfg.Store.WebhookARNs}
 	for _, url := range s.cfg.Ingest.SQSURLs {
 		q, err := sqs.New(sqs.Config{
 			URL: url, Region: s.cfg.Ingest.SQSRegion, Endpoint: s.cfg.Ingest.SQSEndpoint, Logger: s.log,

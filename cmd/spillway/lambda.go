@@ -14,17 +14,13 @@ import (
 )
 
 // buildLambda makes AWS Lambda's API over the same door as the native one.
-func (s *server) buildLambda(ctx context.Context, door *intake.Door, tasks reader) (*lambda.API, error) {
-	settings, err := s.engine.LambdaSettings(ctx)
-	if err != nil {
-		return nil, err
-	}
+func (s *server) buildLambda(door *intake.Door, tasks reader) *lambda.API {
 	caller := follower{s}
 	return lambda.New(lambda.Config{
-		Door: door, Functions: s.functions, Tasks: tasks, Feed: caller, Control: s.engine, Objects: s.store, Settings: settings,
+		Door: door, Functions: s.functions, Registry: s.deployer, Settings: s.deployer.settings, Tasks: tasks, Feed: caller, Control: s.engine, Objects: s.store,
 		Nodes: s.scheduler.Nodes, Trust: caller.allowed, QueueWait: s.cfg.LambdaWait, Log: s.log,
 		Verify: signed(sigv4.New(awsKeys(s.cfg, s.secrets), time.Now)),
-	}), nil
+	})
 }
 
 // follower lets AWS Lambda's API, which is built before the gateway that mounts

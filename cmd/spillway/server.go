@@ -158,17 +158,13 @@ func (s *server) build(ctx context.Context, withNode bool) (err error) {
 		return err
 	}
 	s.schedules = schedules.New(schedules.Config{Functions: s.functions, Door: door, Logger: s.log})
-	aws, err := s.buildLambda(ctx, door, read)
-	if err != nil {
-		return err
-	}
 	if s.gateway, err = gateway.New(gateway.Config{
 		Door: door, Appender: s.engine, Tasks: read, Objects: s.store, Scheduler: s.scheduler, NodeLogs: s.engine,
 		Functions: s.deployer, Ingest: s.ingest, Deliveries: deliveries, Parse: spec.Parse,
 		Keys: [][32]byte{gateway.HashKey(s.secrets.APIKey)}, Open: s.cfg.NoAuth,
 		Ready:      map[string]func(context.Context) error{"engine": s.engineReady, "store": s.store.Ready, "scheduler": s.nodeReady},
 		Mounts:     []gateway.Mount{old.Routes},
-		OpenMounts: []gateway.Mount{s.hooks(), page.Routes, aws.Routes},
+		OpenMounts: []gateway.Mount{s.hooks(), page.Routes, s.buildLambda(door, read).Routes},
 		Collectors: slices.Concat(s.retention.Collectors(), s.webhooks.Collectors(), s.chain.Collectors(), []prometheus.Collector{s.ingest}),
 		Sweep:      min(s.cfg.Reconcile, 30*time.Second),
 		Version:    version, Log: s.log, Nodes: s.engine,

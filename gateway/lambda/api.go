@@ -8,6 +8,9 @@
 // other (invoke.go), its end is awaited (wait.go), and the task becomes AWS's
 // answer (result.go, logtail.go).
 //
+// Calls that manage functions start in manage.go; manage_spec.go is what can be
+// said of one, and manage_options.go what is said in tags.
+//
 // The identity in an Amazon Resource Name is fixed: account 000000000000 and the
 // region that the client signed for.
 package lambda
@@ -18,6 +21,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/gorilla/mux"
@@ -71,6 +75,7 @@ type Objects interface {
 type Config struct {
 	Door      Door
 	Functions Functions
+	Registry  Registry // over the same functions
 	Tasks     Tasks
 	Feed      Feed
 	Control   Control
@@ -92,6 +97,7 @@ type Config struct {
 type API struct {
 	cfg        Config
 	unverified *semaphore.Weighted // bytes of bodies whose sender is not known yet
+	changes    sync.Mutex          // held while a function is changed
 }
 
 // maxUnverified bounds the memory that callers without a key can hold.
@@ -137,7 +143,7 @@ const maxBody = 6291456
 // Routes registers every route. Paths are templates of gorilla/mux. The last take
 // what no other does: every call of AWS's begins with a date.
 func (a *API) Routes(register func(method, path string, h http.HandlerFunc)) {
-	for _, rt := range a.routes() {
+	for _, rt := range append(a.manageRoutes(), a.routes()...) {
 		register(rt.method, rt.path, func(w http.ResponseWriter, r *http.Request) { a.serve(w, r, rt) })
 	}
 }

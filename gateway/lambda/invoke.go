@@ -125,6 +125,9 @@ func (a *API) invocationOf(q *request) (in invocation, e *apiError) {
 		ID: q.id, Function: in.fn.Name, Version: in.fn.Version, Content: content.JSON(), Event: event, Source: "lambda",
 		Policy: functions.Policy(strings.ToLower(q.Header.Get("Spillway-Device"))),
 	}
+	if in.mode == modeEvent {
+		configure(&in.call, in.fn.settings.Async)
+	}
 	attach(&in.call, q, t)
 	return in, nil
 }

@@ -14,7 +14,6 @@ import (
 type Settings interface {
 	Get(ctx context.Context, fn functions.Name) (s functions.LambdaSettings, rev uint64, err error)
 	Put(ctx context.Context, fn functions.Name, s functions.LambdaSettings, rev uint64) error
-	Delete(ctx context.Context, fn functions.Name) error
 }
 
 // resolved is the function that a call means.
