@@ -13,6 +13,7 @@ import (
 	"github.com/spillway/spillway/functions"
 	"github.com/spillway/spillway/images/store"
 	"github.com/spillway/spillway/runtime"
+	"github.com/spillway/spillway/runtime/cgroups"
 	"github.com/spillway/spillway/runtime/containerd"
 	"github.com/spillway/spillway/runtime/entry"
 	"github.com/spillway/spillway/runtime/oci"
@@ -82,13 +83,18 @@ func openOCI(name string) func(context.Context, string, *Image) (runtime.Driver,
 		if err != nil {
 			return nil, nil, err
 		}
+		groups, err := cgroups.Find()
+		if err != nil {
+			return nil, nil, errors.Join(measure.ErrSkip, err, os.RemoveAll(memory))
+		}
+		parent := "spillway-bench-" + name
 		d, err := oci.Open(ctx, oci.Config{
-			Dir: memory, Logs: filepath.Join(dir, "logs-"+name), Program: program, Images: kept, Runtime: path, Cgroup: "spillway-bench-" + name,
+			Dir: memory, Logs: filepath.Join(dir, "logs-"+name), Program: program, Images: kept, Runtime: path, Cgroup: parent,
 		})
 		if err != nil {
 			return nil, nil, errors.Join(measure.ErrSkip, err, os.RemoveAll(memory))
 		}
-		return d, func() error { return errors.Join(d.Close(), os.RemoveAll(memory)) }, nil
+		return d, func() error { return errors.Join(d.Close(), os.RemoveAll(memory), groups.Remove(parent)) }, nil
 	}
 }
 
