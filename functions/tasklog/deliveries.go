@@ -33,10 +33,7 @@ func (l *Log) Chains(ctx context.Context) (*Deliveries, error) {
 }
 
 func (l *Log) deliveries(ctx context.Context, bucket string) (*Deliveries, error) {
-	kv, err := l.js.KeyValue(ctx, bucket)
-	if errors.Is(err, jetstream.ErrBucketNotFound) {
-		kv, err = l.js.CreateOrUpdateKeyValue(ctx, deliveriesConfig(bucket, l.replicas))
-	}
+	kv, err := l.bucket(ctx, deliveriesConfig(bucket, l.replicas))
 	if err != nil {
 		return nil, fmt.Errorf("open the deliveries: %w", errLog(err))
 	}

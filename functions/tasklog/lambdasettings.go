@@ -20,10 +20,7 @@ type LambdaSettings struct {
 
 // LambdaSettings makes the bucket if it is missing.
 func (l *Log) LambdaSettings(ctx context.Context) (*LambdaSettings, error) {
-	kv, err := l.js.KeyValue(ctx, lambdaBucket)
-	if errors.Is(err, jetstream.ErrBucketNotFound) {
-		kv, err = l.js.CreateOrUpdateKeyValue(ctx, lambdaConfig(l.replicas))
-	}
+	kv, err := l.bucket(ctx, lambdaConfig(l.replicas))
 	if err != nil {
 		return nil, fmt.Errorf("open the Lambda settings: %w", errLog(err))
 	}

@@ -19,10 +19,7 @@ type Marks struct {
 
 // Marks makes the bucket if it is missing.
 func (l *Log) Marks(ctx context.Context) (*Marks, error) {
-	kv, err := l.js.KeyValue(ctx, markBucket)
-	if errors.Is(err, jetstream.ErrBucketNotFound) {
-		kv, err = l.js.CreateOrUpdateKeyValue(ctx, marksConfig(l.replicas))
-	}
+	kv, err := l.bucket(ctx, marksConfig(l.replicas))
 	if err != nil {
 		return nil, fmt.Errorf("open the marks: %w", errLog(err))
 	}

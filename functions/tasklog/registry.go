@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -48,10 +47,7 @@ const latestKey = "latest"
 
 // Registry makes the bucket if it is missing. The caller runs the registry.
 func (l *Log) Registry(ctx context.Context) (*Registry, error) {
-	kv, err := l.js.KeyValue(ctx, functionBucket)
-	if errors.Is(err, jetstream.ErrBucketNotFound) {
-		kv, err = l.js.CreateOrUpdateKeyValue(ctx, functionsConfig(l.replicas))
-	}
+	kv, err := l.bucket(ctx, functionsConfig(l.replicas))
 	if err != nil {
 		return nil, fmt.Errorf("open the function registry: %w", errLog(err))
 	}
