@@ -72,6 +72,16 @@ func (q *request) named() (target, *apiError) {
 	return parseTarget(pathValue(q.Request, "name"), q.URL.Query().Get("Qualifier"))
 }
 
+// theNamed is the version that the path and the qualifier name, and its settings.
+func (a *API) theNamed(q *request) (resolved, target, *apiError) {
+	t, e := q.named()
+	if e != nil {
+		return resolved{}, t, e
+	}
+	h, e := a.pick(q, t)
+	return h, t, e
+}
+
 // whole is the function that the path names, for calls that know no qualifier
 // but the newest version's.
 func (q *request) whole() (functions.Name, *apiError) {
@@ -80,6 +90,15 @@ func (q *request) whole() (functions.Name, *apiError) {
 		e = problem(codeInvalidParameter, "%.140s: this is said of the function as a whole; leave the qualifier out", t.Qualifier)
 	}
 	return t.Name, e
+}
+
+// theWhole is the newest version of the function that whole names, and its settings.
+func (a *API) theWhole(q *request) (resolved, *apiError) {
+	name, e := q.whole()
+	if e != nil {
+		return resolved{}, e
+	}
+	return a.newest(q, name)
 }
 
 // newest returns the newest version of a function, and its settings.

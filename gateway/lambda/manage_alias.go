@@ -181,18 +181,14 @@ func (a *API) deleteAlias(w http.ResponseWriter, q *request) *apiError {
 }
 
 func (a *API) listAliases(w http.ResponseWriter, q *request) *apiError {
-	fn, e := q.whole()
-	if e != nil {
-		return e
-	}
-	h, e := a.newest(q, fn)
+	h, e := a.theWhole(q)
 	if e != nil {
 		return e
 	}
 	var all []aliasConfiguration
 	of := q.URL.Query().Get("FunctionVersion")
 	for _, name := range slices.Sorted(maps.Keys(h.settings.Aliases)) {
-		if shown := showAlias(q, fn, name, h.settings.Aliases[name]); of == "" || of == shown.FunctionVersion {
+		if shown := showAlias(q, h.Name, name, h.settings.Aliases[name]); of == "" || of == shown.FunctionVersion {
 			all = append(all, shown)
 		}
 	}

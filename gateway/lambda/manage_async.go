@@ -140,13 +140,9 @@ func (a *API) reachable(arn string) *apiError {
 
 // async returns a function that has a configuration of asynchronous calls.
 func (a *API) async(q *request) (resolved, *apiError) {
-	name, e := q.whole()
-	if e != nil {
-		return resolved{}, e
-	}
-	h, e := a.newest(q, name)
+	h, e := a.theWhole(q)
 	if e == nil && h.settings.Async.LastModified.IsZero() {
-		e = noAsync(q, name)
+		e = noAsync(q, h.Name)
 	}
 	return h, e
 }
@@ -177,11 +173,7 @@ func (a *API) deleteAsync(w http.ResponseWriter, q *request) *apiError {
 
 // listAsync has one entry at most: the configuration is the function's.
 func (a *API) listAsync(w http.ResponseWriter, q *request) *apiError {
-	name, e := q.whole()
-	if e != nil {
-		return e
-	}
-	h, e := a.newest(q, name)
+	h, e := a.theWhole(q)
 	if e != nil {
 		return e
 	}

@@ -49,11 +49,7 @@ func (a *API) putConcurrency(w http.ResponseWriter, q *request) *apiError {
 }
 
 func (a *API) getConcurrency(w http.ResponseWriter, q *request) *apiError {
-	name, e := q.whole()
-	if e != nil {
-		return e
-	}
-	h, e := a.newest(q, name)
+	h, e := a.theWhole(q)
 	if e != nil {
 		return e
 	}

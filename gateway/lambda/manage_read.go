@@ -10,11 +10,7 @@ import (
 )
 
 func (a *API) getFunction(w http.ResponseWriter, q *request) *apiError {
-	t, e := q.named()
-	if e != nil {
-		return e
-	}
-	h, e := a.pick(q, t)
+	h, t, e := a.theNamed(q)
 	if e != nil {
 		return e
 	}
@@ -37,11 +33,7 @@ func (a *API) getFunction(w http.ResponseWriter, q *request) *apiError {
 }
 
 func (a *API) getConfiguration(w http.ResponseWriter, q *request) *apiError {
-	t, e := q.named()
-	if e != nil {
-		return e
-	}
-	h, e := a.pick(q, t)
+	h, t, e := a.theNamed(q)
 	if e != nil {
 		return e
 	}
@@ -140,11 +132,7 @@ func (a *API) versionsOf(h resolved) []entry {
 }
 
 func (a *API) listVersions(w http.ResponseWriter, q *request) *apiError {
-	name, e := q.whole()
-	if e != nil {
-		return e
-	}
-	h, e := a.newest(q, name)
+	h, e := a.theWhole(q)
 	if e != nil {
 		return e
 	}

@@ -62,11 +62,7 @@ func (a *API) retag(w http.ResponseWriter, q *request, name functions.Name, chan
 }
 
 func (a *API) listTags(w http.ResponseWriter, q *request) *apiError {
-	name, e := q.whole()
-	if e != nil {
-		return e
-	}
-	h, e := a.newest(q, name)
+	h, e := a.theWhole(q)
 	if e != nil {
 		return e
 	}
