@@ -1,7 +1,6 @@
 package chain
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,17 +12,11 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/spillway/spillway/functions"
+	"github.com/spillway/spillway/gateway/ends/endstest"
 )
 
 // leading runs the server's term until what it returns is called.
-func (w *world) leading() (stop func()) {
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	c := w.chain
-	go func() { defer close(done); _ = c.Run(ctx) }()
-	synctest.Wait()
-	return func() { cancel(); <-done }
-}
+func (w *world) leading() (stop func()) { return endstest.Lead(w.chain.Run) }
 
 func idOf(i int) functions.TaskID {
 	return functions.TaskID(fmt.Sprintf("0190c3a5-0000-7000-8000-%012d", i))
@@ -121,7 +114,7 @@ func TestDestinationsOfAnEnd(t *testing.T) {
 				if want := c.state != functions.Canceled; (len(written) == 1) != want {
 					t.Errorf("%d objects were written", len(written))
 				}
-				for _, d := range w.deliveries() {
+				for _, d := range w.Deliveries() {
 					if !d.Next.IsZero() || d.Delivered.IsZero() != (c.depth == 3) || (d.GaveUp != "") != (c.depth == 3) {
 						t.Errorf("the record says %+v", d)
 					}
@@ -142,7 +135,7 @@ func TestADestinationThatNeverTakesIt(t *testing.T) {
 		w.set(one)
 		time.Sleep(patience - time.Hour)
 		synctest.Wait()
-		for _, d := range w.deliveries() {
+		for _, d := range w.Deliveries() {
 			if d.Next.IsZero() || d.GaveUp != "" || len(d.Tries) > mostKept || !strings.Contains(d.Tries[0].Error, "function b: no function b") {
 				t.Errorf("the record says %+v", d)
 			}
@@ -152,7 +145,7 @@ func TestADestinationThatNeverTakesIt(t *testing.T) {
 		n := tries
 		time.Sleep(24 * time.Hour)
 		synctest.Wait()
-		for _, d := range w.deliveries() {
+		for _, d := range w.Deliveries() {
 			if !d.Next.IsZero() || d.GaveUp == "" || tries != n || n < 800 {
 				t.Errorf("after %d tries (then %d) the record says %+v", n, tries, d)
 			}
@@ -194,8 +187,7 @@ func TestEveryEndIsHandedOnOnce(t *testing.T) {
 	})
 }
 
-// history plays the steps: under 60 is an end, the rest seconds that pass, an
-// outage of the outbox, or a change of the leader.
+// history plays the steps, in which an end under 20 is a failure.
 func history(steps []int, failing int, late bool) (fault string) {
 	w := newWorld()
 	requests := 0
@@ -206,44 +198,17 @@ func history(steps []int, failing int, late bool) (fault string) {
 		}
 		return nil
 	}
-	w.leading()() // from now on every end counts
-	var stop func()
 	want := map[string]int{}
-	for i, step := range steps {
-		switch {
-		case step < 60:
-			ended := task(i, functions.Succeeded)
-			want["b"]++
-			if step < 20 {
-				ended.State = functions.Failed
-				want["c"]++
-			}
-			w.set(ended)
-			want["objects"]++
-		case step < 70:
-			time.Sleep(time.Duration(step-59) * 3 * time.Second)
-		case step < 75:
-			w.mu.Lock()
-			w.outage = !w.outage
-			w.mu.Unlock()
-		case stop == nil:
-			w.restart()
-			stop = w.leading()
-		default:
-			stop()
-			stop = nil
+	w.Play(steps, func(i, step int) {
+		ended := task(i, functions.Succeeded)
+		want["b"]++
+		if step < 20 {
+			ended.State = functions.Failed
+			want["c"]++
 		}
-	}
-	w.mu.Lock()
-	w.outage = false
-	w.mu.Unlock()
-	if stop != nil {
-		stop()
-	}
-	w.restart()
-	stop = w.leading()
-	time.Sleep(3 * time.Hour)
-	stop()
+		w.set(ended)
+		want["objects"]++
+	}, w.restart, w.leading)
 	got := map[string]int{}
 	for id := range w.accepted {
 		got[id[:1]]++

@@ -3,30 +3,20 @@ package chain
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"maps"
-	"slices"
 	"sync"
-	"time"
 
 	"github.com/spillway/spillway/functions"
+	"github.com/spillway/spillway/gateway/ends/endstest"
 	"github.com/spillway/spillway/gateway/intake"
 )
 
-var errGap = errors.New("gap")
-
-// world is a log with its projection, an outbox, an object store, a door, and every
-// server in the world.
+// world has an object store and a door too, and every server in it.
 type world struct {
+	*endstest.World
 	mu       sync.Mutex
-	records  []functions.Record
-	tasks    map[functions.TaskID]functions.Task
-	searched *uint64
-	kept     map[string]functions.Delivery
-	outage   bool                     // of the outbox
 	fail     func() error             // of the door and of the store; nil means that they work
 	late     bool                     // the door and the store fail after they have done it
 	accepted map[string][]intake.Call // by function and key
@@ -36,10 +26,7 @@ type world struct {
 }
 
 func newWorld() *world {
-	w := &world{
-		tasks: map[functions.TaskID]functions.Task{}, kept: map[string]functions.Delivery{},
-		accepted: map[string][]intake.Call{}, objects: map[string][]string{}, large: map[string]string{},
-	}
+	w := &world{World: endstest.New(), accepted: map[string][]intake.Call{}, objects: map[string][]string{}, large: map[string]string{}}
 	w.restart()
 	return w
 }
@@ -47,58 +34,12 @@ func newWorld() *world {
 // restart is another server's turn: it knows nothing.
 func (w *world) restart() {
 	w.chain = New(Config{
-		Log: w, Gap: errGap, Tasks: w, Outbox: outbox{w}, Door: w, Objects: w, MaxDepth: 3, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Log: w, Gap: endstest.ErrGap, Tasks: w, Outbox: endstest.Outbox{World: w.World}, Door: w, Objects: w, MaxDepth: 3, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	})
 }
 
-// set writes a record that makes a task what it is now, and tells the server of it.
-func (w *world) set(t functions.Task) {
-	w.mu.Lock()
-	before := w.tasks[t.ID]
-	t.Seq = uint64(len(w.records)) + 1
-	if t.State.Final() {
-		t.FinishedAt = time.Now()
-	}
-	w.tasks[t.ID] = t
-	kind := functions.Assign
-	if t.State.Final() {
-		kind = functions.Finish
-	}
-	w.records = append(w.records, functions.Record{Seq: t.Seq, Event: functions.Event{Kind: kind, Task: t.ID}})
-	w.mu.Unlock()
-	w.chain.Changed([]functions.Change{{Seq: t.Seq, Kind: kind, Before: before.State, Task: t}})
-}
-
-func (w *world) LastSeq(context.Context) (uint64, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return uint64(len(w.records)), nil
-}
-
-func (w *world) Tail(ctx context.Context, after uint64, handle func(context.Context, []functions.Record) error) error {
-	w.mu.Lock()
-	records := slices.Clone(w.records[after:])
-	w.mu.Unlock()
-	for chunk := range slices.Chunk(records, 3) {
-		if err := handle(ctx, chunk); err != nil {
-			return err
-		}
-	}
-	<-ctx.Done()
-	return nil
-}
-
-func (w *world) Task(_ context.Context, id functions.TaskID) (functions.Task, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	t, ok := w.tasks[id]
-	if !ok {
-		return t, functions.NotFound("task_not_found", "no")
-	}
-	return t, nil
-}
-
-func (w *world) WaitApplied(context.Context, uint64) error { return nil }
+// set makes a task what it is now, and tells the server of it.
+func (w *world) set(t functions.Task) { w.chain.Changed([]functions.Change{w.Set(t)}) }
 
 // outcome is of a request to the door or the store, which did is: whether it is
 // done, and what the caller hears.
@@ -155,73 +96,4 @@ func (w *world) Put(_ context.Context, bucket, key string, r io.Reader, _ int64,
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return functions.ObjectRef{}, w.outcome(func() { w.objects[bucket+"/"+key] = append(w.objects[bucket+"/"+key], string(b)) })
-}
-
-// outbox is the world's, whose Put is not the store's.
-type outbox struct{ w *world }
-
-func (o outbox) down() error {
-	if o.w.outage {
-		return functions.Unavailable("log_unavailable", "down")
-	}
-	return nil
-}
-
-func (o outbox) Searched(context.Context) (uint64, bool, error) {
-	o.w.mu.Lock()
-	defer o.w.mu.Unlock()
-	if o.w.searched == nil {
-		return 0, false, o.down()
-	}
-	return *o.w.searched, true, o.down()
-}
-
-func (o outbox) SetSearched(_ context.Context, seq uint64) error {
-	o.w.mu.Lock()
-	defer o.w.mu.Unlock()
-	if err := o.down(); err != nil {
-		return err
-	}
-	o.w.searched = &seq
-	return nil
-}
-
-func (o outbox) Add(_ context.Context, d functions.Delivery) error {
-	o.w.mu.Lock()
-	defer o.w.mu.Unlock()
-	if err := o.down(); err != nil {
-		return err
-	}
-	if _, there := o.w.kept[d.ID]; !there {
-		o.w.kept[d.ID] = d
-	}
-	return nil
-}
-
-func (o outbox) Put(_ context.Context, d functions.Delivery) error {
-	o.w.mu.Lock()
-	defer o.w.mu.Unlock()
-	if err := o.down(); err != nil {
-		return err
-	}
-	o.w.kept[d.ID] = d
-	return nil
-}
-
-func (o outbox) Pending(context.Context) (pending []functions.Delivery, err error) {
-	o.w.mu.Lock()
-	defer o.w.mu.Unlock()
-	for _, d := range o.w.kept {
-		if !d.Next.IsZero() {
-			pending = append(pending, d)
-		}
-	}
-	return pending, o.down()
-}
-
-// deliveries are all that were ever kept.
-func (w *world) deliveries() []functions.Delivery {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return slices.Collect(maps.Values(w.kept))
 }

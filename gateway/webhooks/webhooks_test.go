@@ -1,7 +1,6 @@
 package webhooks
 
 import (
-	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/spillway/spillway/functions"
 	"github.com/spillway/spillway/gateway/ends"
+	"github.com/spillway/spillway/gateway/ends/endstest"
 )
 
 // check is written from the text of Standard Webhooks, not from sign.
@@ -31,14 +31,7 @@ func check(key []byte, h http.Header, body []byte) error {
 }
 
 // leading runs the server's term until what it returns is called.
-func (w *world) leading() (stop func()) {
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	hooks := w.hooks
-	go func() { defer close(done); _ = hooks.Run(ctx) }()
-	synctest.Wait()
-	return func() { cancel(); <-done }
-}
+func (w *world) leading() (stop func()) { return endstest.Lead(w.hooks.Run) }
 
 const (
 	one functions.TaskID = "0190c3a5-0000-7000-8000-000000000001"
@@ -70,7 +63,7 @@ func TestAnEndIsToldSigned(t *testing.T) {
 		if err := json.Unmarshal(c.body, &m); err != nil || m.Type != "task.succeeded" || m.TaskID != one || m.Data.State != "succeeded" {
 			t.Errorf("%s: %v", c.body, err)
 		}
-		for _, d := range w.kept {
+		for _, d := range w.Deliveries() {
 			if d.Delivered.IsZero() || !d.Next.IsZero() || d.Count != 1 || d.Tries[0].Status != 200 {
 				t.Errorf("the record says %+v", d)
 			}
@@ -141,7 +134,7 @@ func TestTriesUntilItIsHeard(t *testing.T) {
 						t.Errorf("call %d: %v", i+1, err)
 					}
 				}
-				for _, d := range w.kept {
+				for _, d := range w.Deliveries() {
 					if d.GaveUp != c.gaveUp || d.Delivered.IsZero() != (c.gaveUp != "") || len(d.Tries) > mostKept || d.Count != len(c.after) {
 						t.Errorf("the record says %+v", d)
 					}
@@ -192,7 +185,7 @@ func TestTheLogDoesNotReachBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
 		w.leading()()
-		w.first = 50
+		w.First = 50
 		w.set(one, "https://hook/1", functions.Succeeded, false) // while nobody led, and the mark is older than the log
 		w.restart()
 		defer w.leading()()
@@ -212,7 +205,7 @@ func TestAnEndDuringTheSearchIsToldOnce(t *testing.T) {
 		w.leading()()
 		w.restart()
 		w.set(one, "https://hook/1", functions.Succeeded, false) // while nobody led
-		w.asked = sync.OnceFunc(func() { w.set(two, "https://hook/2", functions.Succeeded, true) })
+		w.Asked = sync.OnceFunc(func() { w.set(two, "https://hook/2", functions.Succeeded, true) })
 		defer w.leading()()
 		time.Sleep(time.Minute)
 		if heard := told(w); heard["https://hook/1"] != 1 || heard["https://hook/2"] != 1 {
@@ -234,7 +227,7 @@ func told(w *world) map[string]int {
 // TestEveryEndIsTold, whoever led when it came, and whatever failed.
 func TestEveryEndIsTold(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		steps := rapid.SliceOfN(rapid.IntRange(0, 90), 1, 40).Draw(rt, "steps")
+		steps := rapid.SliceOfN(rapid.IntRange(0, endstest.MostSteps), 1, 40).Draw(rt, "steps")
 		failing := rapid.IntRange(1, 5).Draw(rt, "one call fails in")
 		var fault string
 		synctest.Test(t, func(*testing.T) { fault = history(steps, failing) })
@@ -244,8 +237,7 @@ func TestEveryEndIsTold(t *testing.T) {
 	})
 }
 
-// history plays the steps: under 60 is an end, the rest seconds that pass, an
-// outage of the outbox, or a change of the leader.
+// history plays the steps; of the calls, one in failing is refused.
 func history(steps []int, failing int) (fault string) {
 	w := newWorld()
 	calls := 0
@@ -256,39 +248,12 @@ func history(steps []int, failing int) (fault string) {
 		}
 		return 200, 0, nil
 	}
-	w.leading()() // from now on every end counts
-	var stop func()
 	want := map[string]bool{}
-	for i, step := range steps {
-		switch {
-		case step < 60:
-			url := fmt.Sprintf("https://hook/%d", i)
-			w.set(functions.TaskID(fmt.Sprintf("0190c3a5-0000-7000-8000-%012d", i)), url, functions.Succeeded, true)
-			want[url] = true
-		case step < 70:
-			time.Sleep(time.Duration(step-59) * 3 * time.Second)
-		case step < 75:
-			w.mu.Lock()
-			w.outage = !w.outage
-			w.mu.Unlock()
-		case stop == nil:
-			w.restart()
-			stop = w.leading()
-		default:
-			stop()
-			stop = nil
-		}
-	}
-	w.mu.Lock()
-	w.outage = false
-	w.mu.Unlock()
-	if stop != nil {
-		stop()
-	}
-	w.restart()
-	stop = w.leading()
-	time.Sleep(3 * time.Hour)
-	stop()
+	w.Play(steps, func(i, _ int) {
+		url := fmt.Sprintf("https://hook/%d", i)
+		w.set(functions.TaskID(fmt.Sprintf("0190c3a5-0000-7000-8000-%012d", i)), url, functions.Succeeded, true)
+		want[url] = true
+	}, w.restart, w.leading)
 	heard, ids := told(w), map[string]string{}
 	for url := range want {
 		if heard[url] == 0 {
