@@ -3,29 +3,15 @@
 package entrytest
 
 import (
-	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"sync"
 	"testing"
+
+	"github.com/spillway/spillway/runtime/buildtest"
 )
 
 // program builds the entry program as "make entry" does, once in a process.
-var program = sync.OnceValues(func() ([]byte, error) {
-	dir, err := os.MkdirTemp("", "spillway-entry-*")
-	if err != nil {
-		return nil, err
-	}
-	defer os.RemoveAll(dir)
-	path := filepath.Join(dir, "entry")
-	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", path, "github.com/spillway/spillway/runtime/entry/program")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux")
-	if out, err := build.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("%w\n%s", err, out)
-	}
-	return os.ReadFile(path)
-})
+var program = buildtest.Once("github.com/spillway/spillway/runtime/entry/program", []string{"CGO_ENABLED=0", "GOOS=linux"}, "-trimpath", "-ldflags=-s -w")
 
 // Program returns the path of an entry program that is there until the test ends.
 func Program(t testing.TB) string {

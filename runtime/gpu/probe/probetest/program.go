@@ -1,29 +1,18 @@
 package probetest
 
 import (
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"sync"
 	"testing"
+
+	"github.com/spillway/spillway/runtime/buildtest"
 )
 
 // program builds gpuprobe as "make gpuprobe" does, once in a process.
-var program = sync.OnceValues(func() ([]byte, error) {
-	dir, err := os.MkdirTemp("", "spillway-gpuprobe-*")
-	if err != nil {
-		return nil, err
-	}
-	defer os.RemoveAll(dir)
-	path := filepath.Join(dir, "gpuprobe")
-	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -extldflags=-Wl,-z,lazy", "-o", path, "github.com/spillway/spillway/cmd/gpuprobe")
-	build.Env = append(os.Environ(), "CGO_ENABLED=1", "CGO_CFLAGS=-O2 -g -Wno-deprecated-declarations")
-	if out, err := build.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("%w\n%s", err, out)
-	}
-	return os.ReadFile(path)
-})
+var program = buildtest.Once("github.com/spillway/spillway/cmd/gpuprobe",
+	[]string{"CGO_ENABLED=1", "CGO_CFLAGS=-O2 -g -Wno-deprecated-declarations"},
+	"-trimpath", "-buildvcs=false", "-ldflags=-s -w -extldflags=-Wl,-z,lazy")
 
 // Program returns the path of a gpuprobe that is there until the test ends. Without
 // gcc the test is skipped, or fails, as by Install.
