@@ -5,9 +5,9 @@ import (
 	"io"
 	"net/http"
 	"strconv"
-	"strings"
 
 	"github.com/spillway/spillway/functions"
+	"github.com/spillway/spillway/gateway/devices"
 )
 
 // ticketView is the body of a 202.
@@ -37,46 +37,12 @@ func (g *Gateway) accepted(w http.ResponseWriter, t *functions.Task) error {
 // which was used, and why they differ.
 func (g *Gateway) taskHeaders(h http.Header, t *functions.Task) {
 	h.Set("Spillway-Task-Id", string(t.ID))
-	h.Set("Spillway-Device-Requested", string(t.Route.Policy))
-	h.Set("Spillway-Attempts", strconv.Itoa(t.Attempt))
-	if d := t.DeviceUsed(); d != "" {
-		h.Set("Spillway-Device-Used", string(d))
-	}
-	if why := fallbackReason(t); why != "" {
-		h.Set("Spillway-Fallback-Reason", headerText(why))
-	}
+	devices.Headers(h, t)
 	id := t.CallID
 	if id == "" {
 		id = string(t.ID)
 	}
 	h.Set("X-Call-Id", id)
-}
-
-// fallbackReason is why a task was respawned on the CPU; empty when it was not.
-func fallbackReason(t *functions.Task) string {
-	if t.Fallback == "" {
-		return ""
-	}
-	for i := len(t.Attempts) - 1; i >= 0; i-- {
-		if f := t.Attempts[i].Failure; f != nil && f.Class == t.Fallback {
-			return string(f.Class) + ": " + f.Message
-		}
-	}
-	return string(t.Fallback)
-}
-
-// headerText makes one line of printable ASCII of s.
-func headerText(s string) string {
-	s = strings.Map(func(r rune) rune {
-		if r < 0x20 || r > 0x7e {
-			return ' '
-		}
-		return r
-	}, s)
-	if len(s) > 300 {
-		s = s[:300]
-	}
-	return strings.TrimSpace(s)
 }
 
 // answer writes the result of an ended task as the function gave it, or returns

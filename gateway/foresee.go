@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/spillway/spillway/functions"
+	"github.com/spillway/spillway/gateway/devices"
 )
 
 // warningHeader says that no node that is here can run a function, or one call of
@@ -70,7 +71,7 @@ func (g *Gateway) warn(h http.Header, t *functions.Task) string {
 
 func setWarning(h http.Header, why string) {
 	if why != "" {
-		h.Set(warningHeader, headerText(why))
+		h.Set(warningHeader, devices.Line(why))
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/spillway/spillway/functions"
+	"github.com/spillway/spillway/gateway/devices"
 )
 
 // taskView is a task as the API shows it.
@@ -66,7 +67,7 @@ const downloadTTL = 15 * time.Minute
 func (g *Gateway) view(t *functions.Task) taskView {
 	v := taskView{
 		ID: t.ID, Function: t.Function, Version: t.Version, Status: g.status(t),
-		DeviceRequested: t.Route.Policy, DeviceUsed: t.DeviceUsed(), FallbackReason: fallbackReason(t),
+		DeviceRequested: t.Route.Policy, DeviceUsed: t.DeviceUsed(), FallbackReason: devices.FallbackReason(t),
 		Attempts: t.Attempts, Progress: g.Feed.latest(t), Timings: timings(t), Route: t.Route, Inputs: t.Inputs,
 		Purged: t.Purged, Failure: t.Failure, Parent: t.Parent, Depth: t.Depth, Source: t.Source, CallID: t.CallID, Metadata: t.Metadata, Webhook: t.Webhook, Priority: t.Priority,
 		CreatedAt: t.CreatedAt, QueuedAt: t.QueuedAt, NotBefore: t.NotBefore, FinishedAt: t.FinishedAt, Seq: t.Seq,

@@ -33,12 +33,13 @@ var allowed = map[string][]string{
 	"functions/catalog/task":        {},
 	"functions/catalog/...":         {"functions/catalog/task", "functions/catalog/media", "golang.org/x/image/...", "golang.org/x/net/...", "golang.org/x/text/..."},
 
-	"gateway":            {"functions", "gateway/content", "gateway/intake", "github.com/gorilla/mux", "github.com/prometheus/...", "github.com/felixge/httpsnoop", "golang.org/x/sync/..."},
+	"gateway/devices":    {"functions"},
+	"gateway":            {"functions", "gateway/content", "gateway/devices", "gateway/intake", "github.com/gorilla/mux", "github.com/prometheus/...", "github.com/felixge/httpsnoop", "golang.org/x/sync/..."},
 	"gateway/content":    {"functions", "github.com/gabriel-vasile/mimetype"},
 	"gateway/intake":     {"functions", "gateway/content", "github.com/google/uuid"},
 	"gateway/dashboard":  {"functions"},
 	"gateway/seed":       {"functions", "gateway/content", "gateway/intake"},
-	"gateway/lambda":     {"functions", "gateway/content", "gateway/intake", "github.com/gorilla/mux", "golang.org/x/sync/..."},
+	"gateway/lambda":     {"functions", "gateway/devices", "gateway/content", "gateway/intake", "github.com/gorilla/mux", "golang.org/x/sync/..."},
 	"gateway/ingest":     {"functions", "gateway/content", "gateway/intake", "github.com/prometheus/...", "golang.org/x/sync/..."},
 	"gateway/ingest/sqs": {"functions", "github.com/aws/aws-sdk-go-v2/..."},
 

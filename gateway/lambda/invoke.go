@@ -12,6 +12,7 @@ import (
 
 	"github.com/spillway/spillway/functions"
 	"github.com/spillway/spillway/gateway/content"
+	"github.com/spillway/spillway/gateway/devices"
 	"github.com/spillway/spillway/gateway/intake"
 )
 
@@ -61,7 +62,7 @@ func (a *API) invoke(w http.ResponseWriter, q *request) *apiError {
 		if e != nil {
 			return e
 		}
-		deviceHeaders(w.Header(), &t)
+		devices.Headers(w.Header(), &t)
 		w.WriteHeader(http.StatusAccepted)
 		return nil
 	}

@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/spillway/spillway/functions"
+	"github.com/spillway/spillway/gateway/devices"
 )
 
 // maxTail is the most bytes of a log that go with an answer, before encoding.
@@ -64,7 +65,7 @@ func report(t *functions.Task, fn resolved) string {
 	if d := t.DeviceUsed(); d != "" {
 		fields = append(fields, "Device: "+string(d))
 	}
-	if why := fallback(t); why != "" {
+	if why := devices.Line(devices.FallbackReason(t)); why != "" {
 		fields = append(fields, "Fallback: "+why)
 	}
 	return strings.Join(fields, "\t") + "\t"

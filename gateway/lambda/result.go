@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/spillway/spillway/functions"
+	"github.com/spillway/spillway/gateway/devices"
 )
 
 // finish answers a synchronous invocation whose task has ended. A function that
@@ -20,7 +21,7 @@ func (a *API) finish(w http.ResponseWriter, q *request, in *invocation, t *funct
 		body, f, e = a.result(q, t)
 	}
 	h := w.Header()
-	deviceHeaders(h, t)
+	devices.Headers(h, t)
 	if e != nil {
 		return e
 	}

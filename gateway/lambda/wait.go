@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/spillway/spillway/functions"
+	"github.com/spillway/spillway/gateway/devices"
 )
 
 // run carries out a synchronous invocation: it waits for the task's end, however
@@ -26,7 +27,7 @@ func (a *API) run(w http.ResponseWriter, q *request, in *invocation) *apiError {
 	}
 	if e := a.wait(q, &watch, &t); e != nil {
 		if !t.State.Final() {
-			deviceHeaders(w.Header(), &t)
+			devices.Headers(w.Header(), &t)
 		}
 		return e
 	}
@@ -136,38 +137,4 @@ func lastTry(header string) bool {
 		}
 	}
 	return n["max"] > 0 && n["attempt"] >= n["max"]
-}
-
-// deviceHeaders say which device was asked for and which was used, and why they
-// differ, as the native API does.
-func deviceHeaders(h http.Header, t *functions.Task) {
-	h.Set("Spillway-Device-Requested", string(t.Route.Policy))
-	h.Set("Spillway-Attempts", strconv.Itoa(t.Attempt))
-	if d := t.DeviceUsed(); d != "" {
-		h.Set("Spillway-Device-Used", string(d))
-	}
-	if why := fallback(t); why != "" {
-		h.Set("Spillway-Fallback-Reason", why)
-	}
-}
-
-// fallback is why a task was respawned on the CPU, in one line of printable
-// ASCII; empty when it was not.
-func fallback(t *functions.Task) string {
-	if t.Fallback == "" {
-		return ""
-	}
-	why := string(t.Fallback)
-	for _, a := range t.Attempts {
-		if f := a.Failure; f != nil && f.Class == t.Fallback {
-			why = string(f.Class) + ": " + f.Message
-		}
-	}
-	why = strings.Map(func(r rune) rune {
-		if r < 0x20 || r > 0x7e {
-			return ' '
-		}
-		return r
-	}, why)
-	return strings.TrimSpace(why[:min(len(why), 300)])
 }
